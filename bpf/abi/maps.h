@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Every map: what an entry means, who writes it, who reads it. Names have at most 15 characters and are pin names.
+ * flows and replies are arrays of maps: slot 0 takes new records, slot 1 holds those of a smaller table that is
+ * being drained after growth, and is empty otherwise. Sizes here are defaults; the loader sets them from the options.
+ */
+#pragma once
+
+#define FLOWS_DEFAULT 65536
+#define TABLE_SLOTS 2
+
+struct flow_table {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, FLOWS_DEFAULT);
+	__type(key, struct flow_key);
+	__type(value, struct flow);
+};
+
+struct reply_table {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, FLOWS_DEFAULT);
+	__type(key, struct flow_key);
+	__type(value, struct reply);
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, TABLE_SLOTS);
+	__type(key, __u32);
+	__array(values, struct flow_table);
+} flows SEC(".maps") DOC("The flow table: one record per flow under the opener's tuple. Written by the data plane, read by the CLI.");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, TABLE_SLOTS);
+	__type(key, __u32);
+	__array(values, struct reply_table);
+} replies SEC(".maps") DOC("Index of translated flows by the tuple of their replies. Means nothing without its record in flows.");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u32);
+	__type(value, struct endpoint);
+} endpoints SEC(".maps") DOC("Local pods by the index of their device on the node. Written by the agent.");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 8192);
+	__type(key, struct addr);
+	__type(value, struct endpoint);
+} endpoint_addrs SEC(".maps") DOC("Local pods by each of their addresses. Written by the agent.");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 256);
+	__type(key, __u32);
+	__type(value, struct device);
+} devices SEC(".maps") DOC("Native devices that carry our programs, by index, with their masquerade addresses. Written by the agent.");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 16384);
+	__type(key, struct prefix);
+	__type(value, struct prefix_rule);
+} nonmasq_cidrs SEC(".maps") DOC("Destinations that keep the pod's address, with the rule that says so. Written by the agent.");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 512000);
+	__type(key, struct prefix);
+	__type(value, struct remote);
+} ipcache SEC(".maps") DOC("Who an address is: this node, other nodes, pods. Written by the agent from Kubernetes objects.");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 2048);
+	__type(key, __u32);
+	__type(value, __u64);
+} reserved_ports SEC(".maps") DOC("Ports that masquerading must not choose: bit port % 64 of word port / 64; words 0-1023 TCP, 1024-2047 UDP. Written by the agent.");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct counter_key);
+	__type(value, struct counter);
+} counters SEC(".maps") DOC("Packets and bytes per hook, forwarded or dropped by reason. Written by the data plane.");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4194304);
+} events SEC(".maps") DOC("struct flow_event records of drops and new flows. Written by the data plane, drained by the agent.");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} events_lost SEC(".maps") DOC("Events that found the ring buffer full. Written by the data plane, read by the agent and the CLI.");

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Keys and values of every map. What stands here is the ABI between the packet path and user space:
+ * TypeScript codecs are generated from it (npm run gen). No holes, unions, bit-fields or pointers; each field
+ * carries one DOC sentence, which becomes the doc comment in TypeScript and the row in docs/reference.
+ *
+ * Byte order is in the type: __beNN is network order, __uNN host order.
+ * Time is in ticks of 2^24 ns (16.8 ms) of the boot clock, 32 bits: it wraps after 2.3 years and is compared by
+ * signed difference, so neither a wrap nor a step of the wall clock matters.
+ */
+#pragma once
+
+#define DOC(text) __attribute__((btf_decl_tag("doc:" text)))
+
+struct addr {
+	__be32 w[4] DOC("IPv6 address in network order, or IPv4 mapped into ::ffff:0:0/96");
+};
+
+struct prefix {
+	__u32 prefixlen DOC("leading bits that count, 0-128; an IPv4 prefix of n bits is 96 + n");
+	struct addr addr DOC("network address");
+};
+
+struct endpoint {
+	struct addr addr4 DOC("the pod's IPv4 address, :: if it has none");
+	struct addr addr6 DOC("the pod's IPv6 address, :: if it has none");
+	__u32 ifindex DOC("the pod's device on the node");
+	__u32 identity DOC("security identity of the pod's labels, 0 unknown");
+	__u16 id DOC("endpoint id, 1-65535, never 0; owner of its flows");
+	__u16 flags DOC("bits of enum endpoint_flag");
+	__u8 mac[6] DOC("MAC address inside the pod");
+	__u8 host_mac[6] DOC("MAC address of the pod's device on the node, the pod's next hop");
+};
+
+struct device {
+	struct addr addr4 DOC("masquerade address for IPv4, :: if there is none");
+	struct addr addr6 DOC("masquerade address for IPv6, :: if there is none");
+	__u32 mtu DOC("largest packet, in bytes, without the link header");
+	__u32 flags DOC("bits of enum device_flag");
+};
+
+struct prefix_rule {
+	__u32 rule DOC("enum masquerade_rule that a hit means");
+	__u32 source DOC("index of the input line that asked for it, in the agent's source table");
+};
+
+struct remote {
+	__u32 identity DOC("security identity: 1 host, 2 world, 6 remote-node, 7 kube-apiserver, 256 and up pods");
+	__u32 flags DOC("bits of enum remote_flag");
+	struct addr node DOC("address of the node that holds it, :: if none");
+};
+
+/* The key of the flow table: the tuple as the side that opened the flow sent it. */
+struct flow_key {
+	struct addr saddr DOC("source address of the opener");
+	struct addr daddr DOC("destination address as the opener sent it");
+	__be16 sport DOC("source port; for ICMP echo the identifier");
+	__be16 dport DOC("destination port; 0 for ICMP echo");
+	__u8 proto DOC("IP protocol: 6 TCP, 17 UDP, 1 ICMP, 58 ICMPv6");
+	__u8 pad[3] DOC("always 0");
+} __attribute__((aligned(8)));
+
+/* The authoritative record of one flow: tracking state and translation together, both directions. */
+struct flow {
+	struct addr xsaddr DOC("source address after translation; equal to the key's if it is kept");
+	struct addr xdaddr DOC("destination address after translation (a service's backend); equal to the key's if kept");
+	__be16 xsport DOC("source port after translation");
+	__be16 xdport DOC("destination port after translation");
+	__u32 expires DOC("tick from which the record is dead and its port free");
+	__u32 created DOC("tick of the first packet");
+	__u16 endpoint DOC("id of the local pod that the flow belongs to, 0 the node itself");
+	__u16 proxy_port DOC("host-order port of the proxy that the policy sent the flow to, 0 none");
+	__u16 service DOC("index of the service that the opener addressed, 0 none");
+	__u8 state DOC("bits of enum flow_state");
+	__u8 rule DOC("enum masquerade_rule that decided the translation");
+	__u32 identity DOC("security identity of the opener, as the policy verdict saw it");
+} __attribute__((aligned(8)));
+
+/* The index from the far side: the tuple of a reply, as it arrives, to what the opener sent. It means nothing
+ * unless flows holds a live record under the opening tuple whose translation gives this very reply tuple. */
+struct reply {
+	struct addr saddr DOC("source address of the opener, before translation");
+	__be16 sport DOC("source port of the opener, before translation");
+	__u16 service DOC("index of the service that gives the opener's destination; 0: the reply's source is it");
+	__u32 claim DOC("changed by compare-and-swap by whoever takes the entry over from a dead flow");
+} __attribute__((aligned(8)));
+
+struct counter_key {
+	__u8 reason DOC("enum drop_reason; 0 forwarded");
+	__u8 hook DOC("enum hook");
+	__u16 pad DOC("always 0");
+};
+
+struct counter {
+	__u64 packets DOC("packets since the map was made");
+	__u64 bytes DOC("bytes of those packets, link header included");
+};
+
+struct sweep_result {
+	__u64 visited DOC("records looked at");
+	__u64 removed DOC("records removed because they had expired or their pod is gone");
+	__u64 replies_removed DOC("index entries removed because no live record stood behind them");
+	__u64 masqueraded DOC("live records with a translation");
+};
