@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+// The records of the flow table as the CLI shows them: plain rows, and the line format of `cilium bpf nat list`. Pure.
+import { type Address, familyOf } from "../base/addr.ts";
+import { ticksBetween } from "./duration.ts";
+
+/** A record of the map `flows`, key and value together, as the codecs read it. */
+export interface FlowRecord {
+  saddr: Address;
+  daddr: Address;
+  sport: number;
+  dport: number;
+  proto: number;
+  xsaddr: Address;
+  xdaddr: Address;
+  xsport: number;
+  xdport: number;
+  /** Ticks. */
+  expires: number;
+  /** Ticks. */
+  created: number;
+  endpoint: number;
+  /** Bits of enum flow_state. */
+  state: number;
+  /** enum masquerade_rule. */
+  rule: number;
+}
+
+/** Bits of enum flow_state that the CLI reads; the generated table has the texts. */
+export interface StateBits {
+  replied: number;
+  openerFin: number;
+  replierFin: number;
+  reset: number;
+  inbound: number;
+  xsource: number;
+  xdest: number;
+}
+
+export interface FlowRow {
+  proto: string;
+  source: string;
+  destination: string;
+  /** What the far side sees as source; the source itself if it is kept. */
+  translatedSource: string;
+  translatedDestination: string;
+  direction: "out" | "in";
+  /** new, established, closing, reset. */
+  state: string;
+  masqueraded: boolean;
+  rule: number;
+  ruleText: string;
+  endpoint: number;
+  ageSeconds: number;
+  /** Seconds until the record is dead; 0 or less: dead already, its port is free. */
+  expiresInSeconds: number;
+}
+
+const PROTOCOLS: Record<number, string> = { 1: "ICMP", 6: "TCP", 17: "UDP", 58: "ICMPv6" };
+
+/** TCP, UDP, ICMP, ICMPv6, or the number. */
+export function protocolName(proto: number): string {
+  return PROTOCOLS[proto] ?? String(proto);
+}
+
+/** `1.2.3.4:80`, `[2001:db8::1]:80`. */
+export function formatEndpoint(address: Address, port: number): string {
+  return familyOf(address) === 6 ? `[${address}]:${port}` : `${address}:${port}`;
+}
+
+function stateText(record: FlowRecord, bits: StateBits): string {
+  if (record.state & bits.reset) return "reset";
+  if (record.state & (bits.openerFin | bits.replierFin)) return "closing";
+  return record.state & bits.replied ? "established" : "new";
+}
+
+/** One record for people and programs. `now` in ticks. */
+export function flowRow(
+  record: FlowRecord,
+  bits: StateBits,
+  texts: Readonly<Record<number, string>>,
+  now: number,
+): FlowRow {
+  return {
+    proto: protocolName(record.proto),
+    source: formatEndpoint(record.saddr, record.sport),
+    destination: formatEndpoint(record.daddr, record.dport),
+    translatedSource: formatEndpoint(record.xsaddr, record.xsport),
+    translatedDestination: formatEndpoint(record.xdaddr, record.xdport),
+    direction: record.state & bits.inbound ? "in" : "out",
+    state: stateText(record, bits),
+    masqueraded: (record.state & bits.xsource) !== 0,
+    rule: record.rule,
+    ruleText: texts[record.rule] ?? `rule ${record.rule}`,
+    endpoint: record.endpoint,
+    ageSeconds: Math.max(0, Math.round(ticksBetween(record.created, now))),
+    expiresInSeconds: Math.round(ticksBetween(now, record.expires)),
+  };
+}
+
+/**
+ * The two lines per translated flow that `cilium bpf nat list` prints: the way out and the way back.
+ * NeedsCT is Cilium's mark of entries that need tracking beside them; our record is both, so it is always 0.
+ */
+export function natLines(row: FlowRow): [out: string, back: string] {
+  const tail = `Created=${row.ageSeconds}sec ago NeedsCT=0`;
+  return [
+    `${row.proto} OUT ${row.source} -> ${row.destination} XLATE_SRC ${row.translatedSource} ${tail}`,
+    `${row.proto} IN ${row.destination} -> ${row.translatedSource} XLATE_DST ${row.source} ${tail}`,
+  ];
+}

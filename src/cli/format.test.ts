@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the CLI prints, without a kernel: tables, durations over the wrap of the tick counter, NAT lines, JSON of counters.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { formatBytes, formatSeconds, nowTicks, ticksBetween } from "./duration.ts";
+import { type FlowRecord, flowRow, natLines } from "./flows.ts";
+import { renderData } from "./output.ts";
+import { renderTable } from "./table.ts";
+
+test("tables: padded to the widest cell, numbers to the right, no space at the end of a line", () => {
+  const text = renderTable(
+    [
+      { header: "NAME", cell: (r: [string, number]) => r[0] },
+      { header: "COUNT", cell: (r) => r[1], right: true },
+      { header: "NOTE", cell: () => "" },
+    ],
+    [
+      ["a", 7],
+      ["longer", 12345678],
+    ],
+  );
+  assert.equal(
+    text,
+    ["NAME        COUNT   NOTE", "a               7   -", "longer   12345678   -", ""].join("\n"),
+  );
+  assert.equal(renderTable([{ header: "A", cell: () => "" }], []), "A\n");
+});
+
+test("ticks: differences hold over the 32-bit wrap", () => {
+  assert.equal(Math.round(ticksBetween(0xffff_ffff, 59)), 1);
+  assert.equal(Math.round(ticksBetween(59, 0xffff_ffff)), -1);
+  const now = nowTicks();
+  assert.ok(Number.isInteger(now) && now >= 0 && now <= 0xffff_ffff);
+});
+
+test("durations and sizes", () => {
+  const seconds: [number, string][] = [
+    [0, "0s"],
+    [-3, "0s"],
+    [59.6, "1m"],
+    [200, "3m20s"],
+    [7_980, "2h13m"],
+    [266_400, "3d2h"],
+  ];
+  for (const [input, text] of seconds) assert.equal(formatSeconds(input), text);
+  const sizes: [number, string][] = [
+    [512, "512 B"],
+    [4096, "4.0 KiB"],
+    [1_258_291, "1.2 MiB"],
+  ];
+  for (const [input, text] of sizes) assert.equal(formatBytes(input), text);
+});
+
+const bits = { replied: 1, openerFin: 2, replierFin: 4, reset: 8, inbound: 16, xsource: 32, xdest: 64 };
+const record: FlowRecord = {
+  saddr: "10.244.1.2",
+  daddr: "198.51.100.10",
+  sport: 40000,
+  dport: 80,
+  proto: 6,
+  xsaddr: "172.20.0.11",
+  xdaddr: "198.51.100.10",
+  xsport: 40001,
+  xdport: 80,
+  created: 1000,
+  expires: 3000,
+  endpoint: 7,
+  state: 1 | 32,
+  rule: 9,
+};
+
+test("NAT lines: the way out and the way back, IPv6 in brackets", () => {
+  const row = flowRow(record, bits, { 9: "pod" }, 1000 + 715);
+  assert.deepEqual(natLines(row), [
+    "TCP OUT 10.244.1.2:40000 -> 198.51.100.10:80 XLATE_SRC 172.20.0.11:40001 Created=12sec ago NeedsCT=0",
+    "TCP IN 198.51.100.10:80 -> 172.20.0.11:40001 XLATE_DST 10.244.1.2:40000 Created=12sec ago NeedsCT=0",
+  ]);
+  const v6 = { ...record, proto: 58, saddr: "fd00::2", daddr: "2001:db8::1", xsaddr: "fd00:20::11" };
+  assert.equal(
+    natLines(flowRow({ ...v6, xdaddr: v6.daddr }, bits, {}, 1000))[0],
+    "ICMPv6 OUT [fd00::2]:40000 -> [2001:db8::1]:80 XLATE_SRC [fd00:20::11]:40001 Created=0sec ago NeedsCT=0",
+  );
+});
+
+test("flow rows: state by its strongest bit, expiry, unknown rules by number", () => {
+  const row = flowRow(record, bits, {}, 1000);
+  assert.equal(row.state, "established");
+  assert.equal(row.ruleText, "rule 9");
+  assert.equal(row.expiresInSeconds, 34);
+  assert.equal(flowRow({ ...record, state: 1 | 2 | 8 }, bits, {}, 0).state, "reset");
+  assert.equal(flowRow({ ...record, state: 1 | 4 }, bits, {}, 0).state, "closing");
+  assert.equal(flowRow({ ...record, state: 16 }, bits, {}, 0).direction, "in");
+});
+
+test("JSON and YAML carry 64-bit counters, exact", async () => {
+  const value = [{ packets: 5n, bytes: 2n ** 60n, twice: 1 }];
+  assert.deepEqual(JSON.parse(await renderData("json", value)), [
+    { packets: 5, bytes: "1152921504606846976", twice: 1 },
+  ]);
+  assert.match(await renderData("yaml", value), /^- packets: 5\n {2}bytes: "1152921504606846976"\n/);
+});
