@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which devices of the node are native (carry from_net and to_net) and which of their addresses masquerading uses,
+// from the `devices` option or, if it is empty, from the default routes and the node's own addresses. Pure.
+import { type Address, type Family, familyOf, NO_ADDRESS } from "../../base/addr.ts";
+import type { Fault } from "../../base/fault.ts";
+import type { Link, NetworkFacts } from "./facts.ts";
+import { faults } from "./faults.ts";
+import type { DeviceSpec } from "./spec.ts";
+
+export interface NativeDevice {
+  readonly ifindex: number;
+  readonly name: string;
+  readonly mtu: number;
+  readonly layer3: boolean;
+  /** Masquerade addresses; NO_ADDRESS if there is none of the family. */
+  readonly addr4: Address;
+  readonly addr6: Address;
+}
+
+export interface DevicePlan {
+  readonly devices: readonly NativeDevice[];
+  readonly faults: readonly Fault[];
+}
+
+const isPodDevice = (name: string): boolean => /^hl[0-9a-f]{10}$/.test(name);
+
+/** `eth+` and `eth*` match every name that begins with eth; anything else matches itself. */
+export function matchesDevice(pattern: string, name: string): boolean {
+  if (pattern.endsWith("+") || pattern.endsWith("*")) return name.startsWith(pattern.slice(0, -1));
+  return pattern === name;
+}
+
+/**
+ * Order of choice: 1. the node's InternalIP if the device has it; 2. its first primary global address that is not
+ * unique-local (RFC 4193), since the far side could not answer to one; 3. its first primary global address.
+ */
+function masqueradeAddress(link: Link, family: Family, nodeAddresses: readonly Address[]): Address {
+  const own = link.addresses.filter((a) => a.scope === "global" && familyOf(a.address) === family);
+  const internal = nodeAddresses.find((wanted) => own.some((a) => a.address === wanted));
+  if (internal !== undefined) return internal;
+  const primary = own.filter((a) => !a.secondary);
+  const routable = primary.find((a) => !/^f[cd]/.test(a.address));
+  return (routable ?? primary[0] ?? own[0])?.address ?? NO_ADDRESS;
+}
+
+function candidates(facts: NetworkFacts): Link[] {
+  return facts.links.filter((link) => !link.loopback && link.up && !isPodDevice(link.name));
+}
+
+function chooseByPattern(patterns: readonly string[], links: Link[]): { chosen: Link[]; found: Fault[] } {
+  const found: Fault[] = [];
+  for (const pattern of patterns) {
+    if (!links.some((link) => matchesDevice(pattern, link.name))) {
+      found.push(faults.DEVICE_NOT_FOUND({ pattern }));
+    }
+  }
+  return { chosen: links.filter((l) => patterns.some((p) => matchesDevice(p, l.name))), found };
+}
+
+function chooseByRoute(facts: NetworkFacts, links: Link[], nodeAddresses: readonly Address[]): Link[] {
+  const byDefault = new Set(facts.routes.filter((r) => r.destination.length === 0).map((r) => r.ifindex));
+  return links.filter(
+    (link) =>
+      link.master === 0 &&
+      (byDefault.has(link.ifindex) || link.addresses.some((a) => nodeAddresses.includes(a.address))),
+  );
+}
+
+/** The native devices, in the order of their indexes, and what is wrong with the choice. */
+export function planDevices(spec: DeviceSpec, facts: NetworkFacts): DevicePlan {
+  const links = candidates(facts);
+  const { chosen, found } =
+    spec.patterns.length > 0
+      ? chooseByPattern(spec.patterns, links)
+      : { chosen: chooseByRoute(facts, links, spec.nodeAddresses), found: [] as Fault[] };
+  if (chosen.length === 0 && spec.patterns.length === 0) {
+    found.push(
+      faults.NO_NATIVE_DEVICE({
+        why: "no device holds a default route or the node's InternalIP: set devices",
+      }),
+    );
+  }
+  const devices = chosen
+    .sort((a, b) => a.ifindex - b.ifindex)
+    .map((link) => ({
+      ifindex: link.ifindex,
+      name: link.name,
+      mtu: link.mtu,
+      layer3: link.layer3,
+      addr4: spec.ipv4 ? masqueradeAddress(link, 4, spec.nodeAddresses) : NO_ADDRESS,
+      addr6: spec.ipv6 ? masqueradeAddress(link, 6, spec.nodeAddresses) : NO_ADDRESS,
+    }));
+  const lacking = (family: Family, pick: (d: NativeDevice) => Address): void => {
+    if (devices.length === 0 || devices.some((d) => pick(d) !== NO_ADDRESS)) return;
+    const device = devices.map((d) => d.name).join(", ");
+    found.push(faults.DEVICE_WITHOUT_ADDRESS({ device, family }));
+  };
+  if (spec.ipv4) lacking(4, (d) => d.addr4);
+  if (spec.ipv6) lacking(6, (d) => d.addr6);
+  return { devices, faults: found };
+}

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the kernel says about the node's own network, as engines need it: links with their addresses, and where packets
+// leave by default. Read by the agent through netlink; pure plans take it as an argument.
+import type { Address } from "../../base/addr.ts";
+import type { Prefix } from "../../base/prefix.ts";
+
+/** One address of a link. `scope` is the kernel's: global, site, link or host. */
+export interface LinkAddress {
+  readonly address: Address;
+  /** Bits of the subnet. */
+  readonly length: number;
+  readonly scope: "global" | "site" | "link" | "host";
+  /** A further address of the same subnet, a temporary or a deprecated one: never chosen for masquerading. */
+  readonly secondary: boolean;
+}
+
+/** One network device of the node. */
+export interface Link {
+  readonly ifindex: number;
+  readonly name: string;
+  readonly mac: string;
+  readonly mtu: number;
+  readonly up: boolean;
+  readonly loopback: boolean;
+  /** No link header: tun, WireGuard. */
+  readonly layer3: boolean;
+  /** Index of the bridge or bond that it is a port of, 0 if none. */
+  readonly master: number;
+  readonly addresses: readonly LinkAddress[];
+}
+
+/** One route of the main table. */
+export interface RouteFact {
+  readonly destination: Prefix;
+  readonly gateway?: Address;
+  readonly ifindex: number;
+  /** Number of who wrote it (rtm_protocol). */
+  readonly protocol: number;
+  readonly unreachable: boolean;
+}
+
+export interface NetworkFacts {
+  readonly links: readonly Link[];
+  readonly routes: readonly RouteFact[];
+}
