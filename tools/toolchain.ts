@@ -133,7 +133,8 @@ export function findBpftool(): string {
 export function systemIncludes(clang: Clang): string[] {
   const done = spawnSync(clang.path, ["-E", "-v", "-x", "c", "/dev/null"], { encoding: "utf8" });
   const text = done.stderr ?? "";
-  const list = /search starts here:\n([\s\S]*?)End of search list/.exec(text.split("<...>")[1] ?? "")?.[1] ?? "";
+  const list =
+    /search starts here:\n([\s\S]*?)End of search list/.exec(text.split("<...>")[1] ?? "")?.[1] ?? "";
   return list
     .split("\n")
     .map((line) => line.trim())

@@ -51,7 +51,11 @@ function writeIPv6(text: string, out: Uint8Array, at: number): void {
  * 16 bytes of an address, written into `out` at `at` or into a new array.
  * @throws Fault ADDRESS_SYNTAX
  */
-export function addressBytes(text: string, out = new Uint8Array(ADDRESS_BYTES), at = 0): Uint8Array {
+export function addressBytes(
+  text: string,
+  out: Uint8Array = new Uint8Array(ADDRESS_BYTES),
+  at = 0,
+): Uint8Array {
   const version = isIP(text);
   if (version === 0 || text.includes("%")) throw faults.ADDRESS_SYNTAX({ text });
   out.fill(0, at, at + ADDRESS_BYTES);

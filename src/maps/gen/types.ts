@@ -1,0 +1,472 @@
+// SPDX-License-Identifier: Apache-2.0
+// Keys, values and events as user space sees them.
+// Generated from the BTF of the data plane by `npm run gen`; the source is bpf/abi.
+import type { Address } from "../../base/addr.ts";
+import { bound, readAddress, readMac, type Codec, type MacAddress, u16, u32, u64, u8, writeAddress, writeMac } from "../codec.ts";
+
+/** struct counter, 16 bytes. */
+export interface Counter {
+  /** Packets since the map was made. */
+  packets: bigint;
+  /** Bytes of those packets, link header included. */
+  bytes: bigint;
+}
+
+export const COUNTER_SIZE = 16;
+
+export function readCounter(view: DataView, at: number): Counter {
+  return {
+    packets: view.getBigUint64(at, true),
+    bytes: view.getBigUint64(at + 8, true),
+  };
+}
+
+export function writeCounter(view: DataView, at: number, value: Counter): void {
+  bound(view, at, COUNTER_SIZE);
+  view.setBigUint64(at, u64(value.packets), true);
+  view.setBigUint64(at + 8, u64(value.bytes), true);
+}
+
+export const counterCodec: Codec<Counter> = { size: COUNTER_SIZE, read: readCounter, write: writeCounter };
+
+/** struct counter_key, 4 bytes. */
+export interface CounterKey {
+  /** enum drop_reason; 0 forwarded. */
+  reason: number;
+  /** enum hook. */
+  hook: number;
+}
+
+export const COUNTER_KEY_SIZE = 4;
+
+export function readCounterKey(view: DataView, at: number): CounterKey {
+  bound(view, at, COUNTER_KEY_SIZE);
+  return {
+    reason: view.getUint8(at),
+    hook: view.getUint8(at + 1),
+  };
+}
+
+export function writeCounterKey(view: DataView, at: number, value: CounterKey): void {
+  bound(view, at, COUNTER_KEY_SIZE);
+  view.setUint8(at, u8(value.reason));
+  view.setUint8(at + 1, u8(value.hook));
+  view.setUint8(at + 2, 0);
+  view.setUint8(at + 3, 0);
+}
+
+export const counterKeyCodec: Codec<CounterKey> = { size: COUNTER_KEY_SIZE, read: readCounterKey, write: writeCounterKey };
+
+/** struct device, 40 bytes. */
+export interface Device {
+  /** Masquerade address for IPv4, :: if there is none. */
+  addr4: Address;
+  /** Masquerade address for IPv6, :: if there is none. */
+  addr6: Address;
+  /** Largest packet, in bytes, without the link header. */
+  mtu: number;
+  /** Bits of enum device_flag. */
+  flags: number;
+}
+
+export const DEVICE_SIZE = 40;
+
+export function readDevice(view: DataView, at: number): Device {
+  return {
+    addr4: readAddress(view, at),
+    addr6: readAddress(view, at + 16),
+    mtu: view.getUint32(at + 32, true),
+    flags: view.getUint32(at + 36, true),
+  };
+}
+
+export function writeDevice(view: DataView, at: number, value: Device): void {
+  bound(view, at, DEVICE_SIZE);
+  writeAddress(view, at, value.addr4);
+  writeAddress(view, at + 16, value.addr6);
+  view.setUint32(at + 32, u32(value.mtu), true);
+  view.setUint32(at + 36, u32(value.flags), true);
+}
+
+export const deviceCodec: Codec<Device> = { size: DEVICE_SIZE, read: readDevice, write: writeDevice };
+
+/** struct endpoint, 56 bytes. */
+export interface Endpoint {
+  /** The pod's IPv4 address, :: if it has none. */
+  addr4: Address;
+  /** The pod's IPv6 address, :: if it has none. */
+  addr6: Address;
+  /** The pod's device on the node. */
+  ifindex: number;
+  /** Security identity of the pod's labels, 0 unknown. */
+  identity: number;
+  /** Endpoint id, 1-65535, never 0; owner of its flows. */
+  id: number;
+  /** Bits of enum endpoint_flag. */
+  flags: number;
+  /** MAC address inside the pod. */
+  mac: MacAddress;
+  /** MAC address of the pod's device on the node, the pod's next hop. */
+  hostMac: MacAddress;
+}
+
+export const ENDPOINT_SIZE = 56;
+
+export function readEndpoint(view: DataView, at: number): Endpoint {
+  return {
+    addr4: readAddress(view, at),
+    addr6: readAddress(view, at + 16),
+    ifindex: view.getUint32(at + 32, true),
+    identity: view.getUint32(at + 36, true),
+    id: view.getUint16(at + 40, true),
+    flags: view.getUint16(at + 42, true),
+    mac: readMac(view, at + 44),
+    hostMac: readMac(view, at + 50),
+  };
+}
+
+export function writeEndpoint(view: DataView, at: number, value: Endpoint): void {
+  bound(view, at, ENDPOINT_SIZE);
+  writeAddress(view, at, value.addr4);
+  writeAddress(view, at + 16, value.addr6);
+  view.setUint32(at + 32, u32(value.ifindex), true);
+  view.setUint32(at + 36, u32(value.identity), true);
+  view.setUint16(at + 40, u16(value.id), true);
+  view.setUint16(at + 42, u16(value.flags), true);
+  writeMac(view, at + 44, value.mac);
+  writeMac(view, at + 50, value.hostMac);
+}
+
+export const endpointCodec: Codec<Endpoint> = { size: ENDPOINT_SIZE, read: readEndpoint, write: writeEndpoint };
+
+/** struct flow, 56 bytes. */
+export interface Flow {
+  /** Source address after translation; equal to the key's if it is kept. */
+  xsaddr: Address;
+  /** Destination address after translation (a service's backend); equal to the key's if kept. */
+  xdaddr: Address;
+  /** Source port after translation. */
+  xsport: number;
+  /** Destination port after translation. */
+  xdport: number;
+  /** Tick from which the record is dead and its port free. */
+  expires: number;
+  /** Tick of the first packet. */
+  created: number;
+  /** Id of the local pod that the flow belongs to, 0 the node itself. */
+  endpoint: number;
+  /** Host-order port of the proxy that the policy sent the flow to, 0 none. */
+  proxyPort: number;
+  /** Index of the service that the opener addressed, 0 none. */
+  service: number;
+  /** Bits of enum flow_state. */
+  state: number;
+  /** enum masquerade_rule that decided the translation. */
+  rule: number;
+  /** Security identity of the opener, as the policy verdict saw it. */
+  identity: number;
+}
+
+export const FLOW_SIZE = 56;
+
+export function readFlow(view: DataView, at: number): Flow {
+  return {
+    xsaddr: readAddress(view, at),
+    xdaddr: readAddress(view, at + 16),
+    xsport: view.getUint16(at + 32, false),
+    xdport: view.getUint16(at + 34, false),
+    expires: view.getUint32(at + 36, true),
+    created: view.getUint32(at + 40, true),
+    endpoint: view.getUint16(at + 44, true),
+    proxyPort: view.getUint16(at + 46, true),
+    service: view.getUint16(at + 48, true),
+    state: view.getUint8(at + 50),
+    rule: view.getUint8(at + 51),
+    identity: view.getUint32(at + 52, true),
+  };
+}
+
+export function writeFlow(view: DataView, at: number, value: Flow): void {
+  bound(view, at, FLOW_SIZE);
+  writeAddress(view, at, value.xsaddr);
+  writeAddress(view, at + 16, value.xdaddr);
+  view.setUint16(at + 32, u16(value.xsport), false);
+  view.setUint16(at + 34, u16(value.xdport), false);
+  view.setUint32(at + 36, u32(value.expires), true);
+  view.setUint32(at + 40, u32(value.created), true);
+  view.setUint16(at + 44, u16(value.endpoint), true);
+  view.setUint16(at + 46, u16(value.proxyPort), true);
+  view.setUint16(at + 48, u16(value.service), true);
+  view.setUint8(at + 50, u8(value.state));
+  view.setUint8(at + 51, u8(value.rule));
+  view.setUint32(at + 52, u32(value.identity), true);
+}
+
+export const flowCodec: Codec<Flow> = { size: FLOW_SIZE, read: readFlow, write: writeFlow };
+
+/** struct flow_event, 112 bytes. */
+export interface FlowEvent {
+  /** Boot clock, ns. */
+  time: bigint;
+  /** Source address as the packet arrived. */
+  saddr: Address;
+  /** Destination address as the packet arrived. */
+  daddr: Address;
+  /** Source address after translation. */
+  xsaddr: Address;
+  /** Destination address after translation. */
+  xdaddr: Address;
+  /** Source port or ICMP identifier as it arrived. */
+  sport: number;
+  /** Destination port as it arrived. */
+  dport: number;
+  /** Source port after translation. */
+  xsport: number;
+  /** Destination port after translation. */
+  xdport: number;
+  /** Device of the hook. */
+  ifindex: number;
+  /** Security identity of the source, 0 unknown. */
+  identity: number;
+  /** Security identity of the destination, 0 unknown. */
+  remoteIdentity: number;
+  /** What the rule matched: prefix_rule.source for rules 5 and 7, else 0. */
+  ruleArg: number;
+  /** Bytes of the packet, link header included. */
+  len: number;
+  /** Local endpoint id, 0 none. */
+  endpoint: number;
+  /** enum event_kind. */
+  kind: number;
+  /** enum hook. */
+  hook: number;
+  /** enum drop_reason, 0 for a forwarded packet. */
+  reason: number;
+  /** enum masquerade_rule. */
+  rule: number;
+  /** IP protocol. */
+  proto: number;
+  /** TCP flags byte, 0 if not TCP. */
+  tcpFlags: number;
+}
+
+export const FLOW_EVENT_SIZE = 112;
+
+export function readFlowEvent(view: DataView, at: number): FlowEvent {
+  bound(view, at, FLOW_EVENT_SIZE);
+  return {
+    time: view.getBigUint64(at, true),
+    saddr: readAddress(view, at + 8),
+    daddr: readAddress(view, at + 24),
+    xsaddr: readAddress(view, at + 40),
+    xdaddr: readAddress(view, at + 56),
+    sport: view.getUint16(at + 72, false),
+    dport: view.getUint16(at + 74, false),
+    xsport: view.getUint16(at + 76, false),
+    xdport: view.getUint16(at + 78, false),
+    ifindex: view.getUint32(at + 80, true),
+    identity: view.getUint32(at + 84, true),
+    remoteIdentity: view.getUint32(at + 88, true),
+    ruleArg: view.getUint32(at + 92, true),
+    len: view.getUint32(at + 96, true),
+    endpoint: view.getUint16(at + 100, true),
+    kind: view.getUint8(at + 102),
+    hook: view.getUint8(at + 103),
+    reason: view.getUint8(at + 104),
+    rule: view.getUint8(at + 105),
+    proto: view.getUint8(at + 106),
+    tcpFlags: view.getUint8(at + 107),
+  };
+}
+
+export function writeFlowEvent(view: DataView, at: number, value: FlowEvent): void {
+  bound(view, at, FLOW_EVENT_SIZE);
+  view.setBigUint64(at, u64(value.time), true);
+  writeAddress(view, at + 8, value.saddr);
+  writeAddress(view, at + 24, value.daddr);
+  writeAddress(view, at + 40, value.xsaddr);
+  writeAddress(view, at + 56, value.xdaddr);
+  view.setUint16(at + 72, u16(value.sport), false);
+  view.setUint16(at + 74, u16(value.dport), false);
+  view.setUint16(at + 76, u16(value.xsport), false);
+  view.setUint16(at + 78, u16(value.xdport), false);
+  view.setUint32(at + 80, u32(value.ifindex), true);
+  view.setUint32(at + 84, u32(value.identity), true);
+  view.setUint32(at + 88, u32(value.remoteIdentity), true);
+  view.setUint32(at + 92, u32(value.ruleArg), true);
+  view.setUint32(at + 96, u32(value.len), true);
+  view.setUint16(at + 100, u16(value.endpoint), true);
+  view.setUint8(at + 102, u8(value.kind));
+  view.setUint8(at + 103, u8(value.hook));
+  view.setUint8(at + 104, u8(value.reason));
+  view.setUint8(at + 105, u8(value.rule));
+  view.setUint8(at + 106, u8(value.proto));
+  view.setUint8(at + 107, u8(value.tcpFlags));
+  view.setUint8(at + 108, 0);
+  view.setUint8(at + 109, 0);
+  view.setUint8(at + 110, 0);
+  view.setUint8(at + 111, 0);
+}
+
+export const flowEventCodec: Codec<FlowEvent> = { size: FLOW_EVENT_SIZE, read: readFlowEvent, write: writeFlowEvent };
+
+/** struct flow_key, 40 bytes. */
+export interface FlowKey {
+  /** Source address of the opener. */
+  saddr: Address;
+  /** Destination address as the opener sent it. */
+  daddr: Address;
+  /** Source port; for ICMP echo the identifier. */
+  sport: number;
+  /** Destination port; 0 for ICMP echo. */
+  dport: number;
+  /** IP protocol: 6 TCP, 17 UDP, 1 ICMP, 58 ICMPv6. */
+  proto: number;
+}
+
+export const FLOW_KEY_SIZE = 40;
+
+export function readFlowKey(view: DataView, at: number): FlowKey {
+  bound(view, at, FLOW_KEY_SIZE);
+  return {
+    saddr: readAddress(view, at),
+    daddr: readAddress(view, at + 16),
+    sport: view.getUint16(at + 32, false),
+    dport: view.getUint16(at + 34, false),
+    proto: view.getUint8(at + 36),
+  };
+}
+
+export function writeFlowKey(view: DataView, at: number, value: FlowKey): void {
+  bound(view, at, FLOW_KEY_SIZE);
+  writeAddress(view, at, value.saddr);
+  writeAddress(view, at + 16, value.daddr);
+  view.setUint16(at + 32, u16(value.sport), false);
+  view.setUint16(at + 34, u16(value.dport), false);
+  view.setUint8(at + 36, u8(value.proto));
+  view.setUint8(at + 37, 0);
+  view.setUint8(at + 38, 0);
+  view.setUint8(at + 39, 0);
+}
+
+export const flowKeyCodec: Codec<FlowKey> = { size: FLOW_KEY_SIZE, read: readFlowKey, write: writeFlowKey };
+
+/** struct prefix_rule, 8 bytes. */
+export interface PrefixRule {
+  /** enum masquerade_rule that a hit means. */
+  rule: number;
+  /** Index of the input line that asked for it, in the agent's source table. */
+  source: number;
+}
+
+export const PREFIX_RULE_SIZE = 8;
+
+export function readPrefixRule(view: DataView, at: number): PrefixRule {
+  return {
+    rule: view.getUint32(at, true),
+    source: view.getUint32(at + 4, true),
+  };
+}
+
+export function writePrefixRule(view: DataView, at: number, value: PrefixRule): void {
+  bound(view, at, PREFIX_RULE_SIZE);
+  view.setUint32(at, u32(value.rule), true);
+  view.setUint32(at + 4, u32(value.source), true);
+}
+
+export const prefixRuleCodec: Codec<PrefixRule> = { size: PREFIX_RULE_SIZE, read: readPrefixRule, write: writePrefixRule };
+
+/** struct remote, 24 bytes. */
+export interface Remote {
+  /** Security identity: 1 host, 2 world, 6 remote-node, 7 kube-apiserver, 256 and up pods. */
+  identity: number;
+  /** Bits of enum remote_flag. */
+  flags: number;
+  /** Address of the node that holds it, :: if none. */
+  node: Address;
+}
+
+export const REMOTE_SIZE = 24;
+
+export function readRemote(view: DataView, at: number): Remote {
+  return {
+    identity: view.getUint32(at, true),
+    flags: view.getUint32(at + 4, true),
+    node: readAddress(view, at + 8),
+  };
+}
+
+export function writeRemote(view: DataView, at: number, value: Remote): void {
+  bound(view, at, REMOTE_SIZE);
+  view.setUint32(at, u32(value.identity), true);
+  view.setUint32(at + 4, u32(value.flags), true);
+  writeAddress(view, at + 8, value.node);
+}
+
+export const remoteCodec: Codec<Remote> = { size: REMOTE_SIZE, read: readRemote, write: writeRemote };
+
+/** struct reply, 24 bytes. */
+export interface Reply {
+  /** Source address of the opener, before translation. */
+  saddr: Address;
+  /** Source port of the opener, before translation. */
+  sport: number;
+  /** Index of the service that gives the opener's destination; 0: the reply's source is it. */
+  service: number;
+  /** Changed by compare-and-swap by whoever takes the entry over from a dead flow. */
+  claim: number;
+}
+
+export const REPLY_SIZE = 24;
+
+export function readReply(view: DataView, at: number): Reply {
+  return {
+    saddr: readAddress(view, at),
+    sport: view.getUint16(at + 16, false),
+    service: view.getUint16(at + 18, true),
+    claim: view.getUint32(at + 20, true),
+  };
+}
+
+export function writeReply(view: DataView, at: number, value: Reply): void {
+  bound(view, at, REPLY_SIZE);
+  writeAddress(view, at, value.saddr);
+  view.setUint16(at + 16, u16(value.sport), false);
+  view.setUint16(at + 18, u16(value.service), true);
+  view.setUint32(at + 20, u32(value.claim), true);
+}
+
+export const replyCodec: Codec<Reply> = { size: REPLY_SIZE, read: readReply, write: writeReply };
+
+/** struct sweep_result, 32 bytes. */
+export interface SweepResult {
+  /** Records looked at. */
+  visited: bigint;
+  /** Records removed because they had expired or their pod is gone. */
+  removed: bigint;
+  /** Index entries removed because no live record stood behind them. */
+  repliesRemoved: bigint;
+  /** Live records with a translation. */
+  masqueraded: bigint;
+}
+
+export const SWEEP_RESULT_SIZE = 32;
+
+export function readSweepResult(view: DataView, at: number): SweepResult {
+  return {
+    visited: view.getBigUint64(at, true),
+    removed: view.getBigUint64(at + 8, true),
+    repliesRemoved: view.getBigUint64(at + 16, true),
+    masqueraded: view.getBigUint64(at + 24, true),
+  };
+}
+
+export function writeSweepResult(view: DataView, at: number, value: SweepResult): void {
+  bound(view, at, SWEEP_RESULT_SIZE);
+  view.setBigUint64(at, u64(value.visited), true);
+  view.setBigUint64(at + 8, u64(value.removed), true);
+  view.setBigUint64(at + 16, u64(value.repliesRemoved), true);
+  view.setBigUint64(at + 24, u64(value.masqueraded), true);
+}
+
+export const sweepResultCodec: Codec<SweepResult> = { size: SWEEP_RESULT_SIZE, read: readSweepResult, write: writeSweepResult };
