@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+// Codes of the agent: configuration that is refused, a second agent, requests that cannot be served yet.
+import { defineFaults } from "../base/fault.ts";
+
+export const faults = defineFaults({
+  CONFIG_VALUE: { text: (c) => `${c.path}: "${c.value}": ${c.why}`, exitCode: 2 },
+  CONFIG_CONFLICT: { text: (c) => `${c.path}: ${c.why}`, exitCode: 2 },
+  FLAG_UNKNOWN: { text: (c) => `--${c.name}: no such option; hookline agent --help lists them`, exitCode: 2 },
+  FLAG_VALUE_MISSING: { text: (c) => `--${c.name}: a value must follow`, exitCode: 2 },
+  ARGUMENT_UNKNOWN: { text: (c) => `"${c.argument}": not an option; they begin with --`, exitCode: 2 },
+  AGENT_RUNNING: {
+    text: (c) =>
+      `an agent runs in ${c.runDir} already${c.pid === undefined ? "" : ` (process ${c.pid})`}; stop it or choose another --run-dir`,
+    exitCode: 3,
+  },
+  AGENT_NOT_READY: { text: (c) => `the agent is not ready: ${c.why}`, retriable: true },
+  STATE_FILE: { text: (c) => `${c.file}: ${c.why}` },
+  NOT_FOUND: { text: (c) => `${c.what} not found` },
+});
