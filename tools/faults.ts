@@ -7,4 +7,5 @@ export const faults = defineFaults({
   TOOL_FAILED: { text: (c) => `${c.command} failed (${c.status}):\n${c.output}` },
   ABI_REFUSED: { text: (c) => `${c.where}: ${c.why}` },
   ABI_INCOMPLETE: { text: (c) => `${c.what}: ${c.why}` },
+  SYNTAX: { text: (c) => `${c.path}: ${c.message}` },
 });
