@@ -1,40 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The records of the flow table as the CLI shows them: plain rows, and the line format of `cilium bpf nat list`. Pure.
 import { type Address, familyOf } from "../base/addr.ts";
+import type { Flow, FlowKey } from "../maps/gen/types.ts";
+import { FlowState, masqueradeRuleText } from "../maps/gen/verdict.ts";
 import { ticksBetween } from "./duration.ts";
 
-/** A record of the map `flows`, key and value together, as the codecs read it. */
-export interface FlowRecord {
-  saddr: Address;
-  daddr: Address;
-  sport: number;
-  dport: number;
-  proto: number;
-  xsaddr: Address;
-  xdaddr: Address;
-  xsport: number;
-  xdport: number;
-  /** Ticks. */
-  expires: number;
-  /** Ticks. */
-  created: number;
-  endpoint: number;
-  /** Bits of enum flow_state. */
-  state: number;
-  /** enum masquerade_rule. */
-  rule: number;
-}
-
-/** Bits of enum flow_state that the CLI reads; the generated table has the texts. */
-export interface StateBits {
-  replied: number;
-  openerFin: number;
-  replierFin: number;
-  reset: number;
-  inbound: number;
-  xsource: number;
-  xdest: number;
-}
+/** A record of the flow table, key and value together. */
+export type FlowRecord = FlowKey & Flow;
 
 export interface FlowRow {
   proto: string;
@@ -67,30 +39,25 @@ export function formatEndpoint(address: Address, port: number): string {
   return familyOf(address) === 6 ? `[${address}]:${port}` : `${address}:${port}`;
 }
 
-function stateText(record: FlowRecord, bits: StateBits): string {
-  if (record.state & bits.reset) return "reset";
-  if (record.state & (bits.openerFin | bits.replierFin)) return "closing";
-  return record.state & bits.replied ? "established" : "new";
+function stateText(state: number): string {
+  if (state & FlowState.FLOW_RESET) return "reset";
+  if (state & (FlowState.FLOW_OPENER_FIN | FlowState.FLOW_REPLIER_FIN)) return "closing";
+  return state & FlowState.FLOW_REPLIED ? "established" : "new";
 }
 
 /** One record for people and programs. `now` in ticks. */
-export function flowRow(
-  record: FlowRecord,
-  bits: StateBits,
-  texts: Readonly<Record<number, string>>,
-  now: number,
-): FlowRow {
+export function flowRow(record: FlowRecord, now: number): FlowRow {
   return {
     proto: protocolName(record.proto),
     source: formatEndpoint(record.saddr, record.sport),
     destination: formatEndpoint(record.daddr, record.dport),
     translatedSource: formatEndpoint(record.xsaddr, record.xsport),
     translatedDestination: formatEndpoint(record.xdaddr, record.xdport),
-    direction: record.state & bits.inbound ? "in" : "out",
-    state: stateText(record, bits),
-    masqueraded: (record.state & bits.xsource) !== 0,
+    direction: record.state & FlowState.FLOW_INBOUND ? "in" : "out",
+    state: stateText(record.state),
+    masqueraded: (record.state & FlowState.FLOW_XSOURCE) !== 0,
     rule: record.rule,
-    ruleText: texts[record.rule] ?? `rule ${record.rule}`,
+    ruleText: masqueradeRuleText[record.rule] ?? `rule ${record.rule}`,
     endpoint: record.endpoint,
     ageSeconds: Math.max(0, Math.round(ticksBetween(record.created, now))),
     expiresInSeconds: Math.round(ticksBetween(now, record.expires)),

@@ -2,6 +2,7 @@
 // What the CLI prints, without a kernel: tables, durations over the wrap of the tick counter, NAT lines, JSON of counters.
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { FlowState, MasqueradeRule } from "../maps/gen/verdict.ts";
 import { formatBytes, formatSeconds, nowTicks, ticksBetween } from "./duration.ts";
 import { type FlowRecord, flowRow, natLines } from "./flows.ts";
 import { renderData } from "./output.ts";
@@ -51,7 +52,6 @@ test("durations and sizes", () => {
   for (const [input, text] of sizes) assert.equal(formatBytes(input), text);
 });
 
-const bits = { replied: 1, openerFin: 2, replierFin: 4, reset: 8, inbound: 16, xsource: 32, xdest: 64 };
 const record: FlowRecord = {
   saddr: "10.244.1.2",
   daddr: "198.51.100.10",
@@ -65,31 +65,38 @@ const record: FlowRecord = {
   created: 1000,
   expires: 3000,
   endpoint: 7,
-  state: 1 | 32,
-  rule: 9,
+  state: FlowState.FLOW_REPLIED | FlowState.FLOW_XSOURCE,
+  rule: MasqueradeRule.MASQ_POD,
+  proxyPort: 0,
+  service: 0,
+  identity: 0,
 };
 
 test("NAT lines: the way out and the way back, IPv6 in brackets", () => {
-  const row = flowRow(record, bits, { 9: "pod" }, 1000 + 715);
+  const row = flowRow(record, 1000 + 715);
   assert.deepEqual(natLines(row), [
     "TCP OUT 10.244.1.2:40000 -> 198.51.100.10:80 XLATE_SRC 172.20.0.11:40001 Created=12sec ago NeedsCT=0",
     "TCP IN 198.51.100.10:80 -> 172.20.0.11:40001 XLATE_DST 10.244.1.2:40000 Created=12sec ago NeedsCT=0",
   ]);
   const v6 = { ...record, proto: 58, saddr: "fd00::2", daddr: "2001:db8::1", xsaddr: "fd00:20::11" };
   assert.equal(
-    natLines(flowRow({ ...v6, xdaddr: v6.daddr }, bits, {}, 1000))[0],
+    natLines(flowRow({ ...v6, xdaddr: v6.daddr }, 1000))[0],
     "ICMPv6 OUT [fd00::2]:40000 -> [2001:db8::1]:80 XLATE_SRC [fd00:20::11]:40001 Created=0sec ago NeedsCT=0",
   );
 });
 
 test("flow rows: state by its strongest bit, expiry, unknown rules by number", () => {
-  const row = flowRow(record, bits, {}, 1000);
+  const row = flowRow(record, 1000);
   assert.equal(row.state, "established");
-  assert.equal(row.ruleText, "rule 9");
+  assert.equal(row.ruleText, "pod traffic that leaves the cluster: masqueraded");
+  assert.equal(flowRow({ ...record, rule: 99 }, 1000).ruleText, "rule 99");
   assert.equal(row.expiresInSeconds, 34);
-  assert.equal(flowRow({ ...record, state: 1 | 2 | 8 }, bits, {}, 0).state, "reset");
-  assert.equal(flowRow({ ...record, state: 1 | 4 }, bits, {}, 0).state, "closing");
-  assert.equal(flowRow({ ...record, state: 16 }, bits, {}, 0).direction, "in");
+  assert.equal(
+    flowRow({ ...record, state: 1 | FlowState.FLOW_OPENER_FIN | FlowState.FLOW_RESET }, 0).state,
+    "reset",
+  );
+  assert.equal(flowRow({ ...record, state: 1 | FlowState.FLOW_REPLIER_FIN }, 0).state, "closing");
+  assert.equal(flowRow({ ...record, state: FlowState.FLOW_INBOUND }, 0).direction, "in");
 });
 
 test("JSON and YAML carry 64-bit counters, exact", async () => {
