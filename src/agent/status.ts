@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the agent says of itself over its socket, as plain JSON: the report behind `hookline status` and the lists behind
+// `endpoint`, `node` and `config`. Texts that users know from Cilium are made here, so that all readers agree.
+import type { WatchHealth } from "../source/watch.ts";
+
+/** One part of the agent: `ok` works, `warning` works with something refused or missing, `failure` does not work. */
+export interface Condition {
+  readonly state: "ok" | "warning" | "failure" | "disabled";
+  readonly text: string;
+}
+
+/** One map that the agent writes, as its reconciler sees it. */
+export interface ReconcilerStatus {
+  readonly map: string;
+  readonly desired: number;
+  readonly realised: number;
+  /** Writes that have not succeeded yet. */
+  readonly pending: number;
+  readonly generation: number;
+  readonly failures: readonly { readonly key: string; readonly error: string }[];
+}
+
+/** How full a map is. */
+export interface MapFill {
+  readonly name: string;
+  readonly type: string;
+  readonly entries: number;
+  readonly maxEntries: number;
+  /** Kernel memory in bytes, undefined where the kernel does not say. */
+  readonly bytes?: number;
+}
+
+export interface DeviceReport {
+  readonly name: string;
+  readonly ifindex: number;
+  readonly mtu: number;
+  /** Masquerade addresses, "" if there is none. */
+  readonly ipv4: string;
+  readonly ipv6: string;
+  readonly attached: boolean;
+}
+
+export interface IpamReport {
+  readonly cidrs: readonly string[];
+  /** Addresses in use, and how many pods can have; counts over 2^53 are text. */
+  readonly ipv4: { readonly inUse: number; readonly usable: string };
+  readonly ipv6: { readonly inUse: number; readonly usable: string };
+}
+
+export interface MasqueradeReport {
+  /** The line that Cilium prints after `Masquerading:`. */
+  readonly line: string;
+  readonly ipv4: boolean;
+  readonly ipv6: boolean;
+  readonly mode: "BPF" | "Disabled";
+  readonly ipMasqAgent: {
+    readonly enabled: boolean;
+    /** The document in force: a ConfigMap, a file, or the defaults. */
+    readonly origin: string;
+    readonly ranges: number;
+    /** Grows with every change of what is in force. */
+    readonly generation: number;
+  };
+  readonly nativeRoutingCidrs: readonly string[];
+}
+
+/** Answer of GET /v1/status. */
+export interface StatusReport {
+  readonly version: string;
+  readonly nodeName: string;
+  readonly pid: number;
+  readonly uptimeSeconds: number;
+  /** The whole in one word and sentence; `failure` makes `hookline status` end with 1. */
+  readonly overall: Condition;
+  readonly kubernetes: Condition & { readonly server: string; readonly watches: readonly WatchHealth[] };
+  /** Cilium's words: `Native`, `BPF` or `Legacy`. */
+  readonly routing: { readonly network: string; readonly host: string; readonly routes: number };
+  readonly attachMode: string;
+  readonly deviceMode: string;
+  readonly kubeProxyReplacement: string;
+  readonly masquerading: MasqueradeReport;
+  readonly devices: readonly DeviceReport[];
+  readonly ipam: IpamReport;
+  readonly endpoints: { readonly total: number; readonly ready: number };
+  readonly nodes: number;
+  readonly reconcilers: readonly ReconcilerStatus[];
+  readonly maps: readonly MapFill[];
+  readonly monitor: { readonly clients: number; readonly events: number; readonly lost: number };
+  readonly sweep: {
+    readonly runs: number;
+    readonly lastMs: number;
+    readonly intervalMs: number;
+    readonly removed: number;
+  };
+  readonly clockSource: string;
+  readonly config: {
+    readonly generation: number;
+    readonly unknownKeys: readonly string[];
+    readonly fromState: boolean;
+  };
+  /** Everything refused, missing or not done, each with the path of the document or object. */
+  readonly faults: readonly string[];
+}
+
+/** One row of GET /v1/endpoints. */
+export interface EndpointReport {
+  readonly id: number;
+  readonly state: "ready" | "wiring" | "gone";
+  readonly namespace: string;
+  readonly pod: string;
+  readonly containerId: string;
+  readonly ifName: string;
+  readonly device: string;
+  readonly ifindex: number;
+  readonly mac: string;
+  readonly hostMac: string;
+  readonly netns: string;
+  readonly mtu: number;
+  readonly ipv4: string;
+  readonly ipv6: string;
+  readonly identity: number;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly createdAt: string;
+}
+
+/** One row of GET /v1/nodes. */
+export interface NodeReport {
+  readonly name: string;
+  /** This agent's own node. */
+  readonly local: boolean;
+  readonly addresses: readonly string[];
+  readonly podCidrs: readonly string[];
+  /** How pods of it are reached: `via 172.20.0.12 dev eth0`, `local`, or why not. */
+  readonly route: string;
+}
+
+/** One row of GET /v1/config. */
+export interface OptionReport {
+  readonly name: string;
+  readonly value: string;
+  readonly default: string;
+  /** Path of the value in force: `ConfigMap kube-system/cilium-config data.devices`; "default". */
+  readonly origin: string;
+  readonly when: "start" | "load" | "live";
+  readonly text: string;
+}
+
+/** Answer of GET /v1/config. */
+export interface ConfigReport {
+  readonly generation: number;
+  readonly options: readonly OptionReport[];
+  readonly faults: readonly string[];
+  readonly unknownKeys: readonly string[];
+}
+
+/** agent.json in the run directory: what tools need to find the agent, or its maps when it is dead. */
+export interface AgentFile {
+  readonly nodeName: string;
+  readonly pid: number;
+  readonly bpfRoot: string;
+  readonly runDir: string;
+  readonly stateDir: string;
+  readonly cgroupRoot: string;
+  readonly apiServer: string;
+  readonly version: string;
+}
