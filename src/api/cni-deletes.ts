@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // DELs that came while the agent was down: one file per container interface in <runDir>/cni/deletes, written by the
-// plugin, worked off by the agent. Only root writes there, and a file is believed only if root alone can write it.
+// plugin, worked off by the agent. Only root writes there, and a file is believed only if the user of the agent alone can write it.
 import { lstatSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { CniAttachment, CniRequest } from "./cni-protocol.ts";
@@ -46,7 +46,9 @@ export interface QueuedDelete {
 function read(path: string): QueuedDelete {
   const stat = lstatSync(path);
   if (!stat.isFile()) return { path, problem: "not a regular file" };
-  if (stat.uid !== 0 || (stat.mode & 0o022) !== 0) return { path, problem: "writable by others than root" };
+  if (stat.uid !== process.getuid?.() || (stat.mode & 0o022) !== 0) {
+    return { path, problem: "writable by others than the agent" };
+  }
   if (stat.size > MAX_FILE_BYTES) return { path, problem: `larger than ${MAX_FILE_BYTES} bytes` };
   try {
     const request = JSON.parse(readFileSync(path, "utf8")) as CniRequest | null;
