@@ -10,7 +10,7 @@ import { installCni } from "../cni/install.ts";
 import { netnsPath } from "../kernel/netns.ts";
 import { faults } from "./faults.ts";
 import type { NodePlan } from "./plan.ts";
-import { outcomeOf } from "./spawn.ts";
+import { outcomeOf, searchPath } from "./spawn.ts";
 
 /** One pod as the runtime names it. */
 export interface Sandbox {
@@ -56,7 +56,7 @@ export function cniRunner(node: NodePlan, bundle: string): CniRunner {
   const call = async (command: string, sandbox: Sandbox): Promise<string> => {
     const child = spawn(installed.plugin, [], {
       env: {
-        PATH: process.env.PATH,
+        ...searchPath(),
         CNI_COMMAND: command,
         CNI_CONTAINERID: sandbox.containerId,
         CNI_NETNS: netnsPath(sandbox.netns),

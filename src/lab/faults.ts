@@ -33,8 +33,14 @@ export const faults = defineFaults({
     text: (c) => `lab "${c.name}" has no node or pod "${c.member}"; it has ${c.members}`,
     exitCode: USAGE,
   },
-  LAB_START: { text: (c) => `lab "${c.name}" did not come up: ${c.why}; its log is ${c.log}` },
+  LAB_START: { text: (c) => `lab "${c.name}" did not come up: ${c.why}${c.tail ? `\n${c.tail}` : ""}` },
   LAB_LEFTOVER: { text: (c) => `lab "${c.name}" left something behind: ${c.what}` },
   LAB_COMMAND: { text: (c) => `${c.command}: ${c.why}` },
+  SOCKET_SILENT: {
+    text: (c) => `nobody answers at ${c.socketPath} (${c.why})`,
+    exitCode: NOT_RUNNING,
+    retriable: true,
+  },
+  SOCKET_ANSWER: { text: (c) => `GET ${c.path}: ${c.status} ${c.why}` },
   POD_CNI: { text: (c) => `CNI ${c.command} for pod ${c.pod}: ${c.why}`, retriable: true },
 });

@@ -6,7 +6,7 @@ import { EventEmitter } from "node:events";
 import { mkdirSync } from "node:fs";
 import { dirname } from "node:path";
 import { backoffMs } from "../base/async.ts";
-import { type Place, spawnAt } from "./spawn.ts";
+import { type Place, searchPath, spawnAt } from "./spawn.ts";
 
 export type RestartPolicy = "Always" | "OnFailure" | "Never";
 
@@ -34,6 +34,7 @@ export class PodProcess extends EventEmitter {
   readonly #options: PodProcessOptions;
   #child: ChildProcess | undefined;
   #restarts = 0;
+  #started = false;
   #stopped = false;
   #timer: NodeJS.Timeout | undefined;
 
@@ -50,7 +51,7 @@ export class PodProcess extends EventEmitter {
     mkdirSync(dirname(log), { recursive: true });
     const child = spawnAt(this.#place, this.#argv, {
       log,
-      env: { PATH: process.env.PATH, ...env },
+      env: { ...searchPath(), ...env },
       ipc: builtIn,
       detached: true,
     });
@@ -61,8 +62,14 @@ export class PodProcess extends EventEmitter {
     else child.once("spawn", () => this.#tell(undefined));
   }
 
+  /** Whether it has ever listened (built in) or been executed. */
+  get started(): boolean {
+    return this.#started;
+  }
+
   #tell(ended: number | undefined): void {
     const status: ProcessStatus = { restarts: this.#restarts, ended };
+    this.#started = true;
     this.emit("status", status);
   }
 

@@ -53,6 +53,8 @@ export class PodRunner {
   readonly #log: Log;
   /** Command that serves as a pod's process when the Pod names none. */
   readonly #webCommand: (pod: PodSpec, host: PodHost) => string[];
+  /** What the last sync told. */
+  #known: ReadonlyMap<string, PodSpec> = new Map();
   readonly #pods = new Map<string, Running>();
   readonly #queues = new Map<string, SerialQueue>();
   readonly #starts = Array.from({ length: CONCURRENT_STARTS }, () => new SerialQueue());
@@ -71,8 +73,24 @@ export class PodRunner {
     this.#log = log;
   }
 
-  /** A Pod as the API has it now: new, changed or about to go. */
-  seen(pod: PodSpec): void {
+  /** All Pods as the API has them now, by namespace/name; called again after every change. */
+  sync(pods: ReadonlyMap<string, PodSpec>): void {
+    for (const [key, pod] of this.#known) if (!pods.has(key)) this.#gone(pod);
+    for (const [key, pod] of pods) {
+      const known = this.#known.get(key);
+      const same =
+        known?.uid === pod.uid && known.nodeName === pod.nodeName && known.deleting === pod.deleting;
+      if (!same) this.#changed(pod);
+    }
+    this.#known = new Map(pods);
+  }
+
+  /** Whether the pod's process has started. */
+  isRunning(namespace: string, name: string): boolean {
+    return this.#pods.get(`${namespace}/${name}`)?.process?.started ?? false;
+  }
+
+  #changed(pod: PodSpec): void {
     if (pod.nodeName === "") {
       if (!pod.deleting) this.#queue(pod, () => this.#bind(pod));
       return;
@@ -87,8 +105,7 @@ export class PodRunner {
     });
   }
 
-  /** A Pod that the API no longer has. */
-  gone(pod: PodSpec): void {
+  #gone(pod: PodSpec): void {
     this.#queue(pod, async () => {
       const running = this.#pods.get(keyOf(pod));
       if (running?.pod.uid === pod.uid) await this.#stop(running);

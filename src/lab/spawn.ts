@@ -29,6 +29,18 @@ export interface SpawnOptions {
 /** The shell joins the group before the program exists, so that nothing it forks can be born outside. */
 const JOIN = 'echo $$ > "$0/cgroup.procs" && exec "$@"';
 
+/** This process's environment without our own variables, which mean another agent's directories and options. */
+export function plainEnvironment(): NodeJS.ProcessEnv {
+  return Object.fromEntries(
+    Object.entries(process.env).filter(([name]) => !/^(HOOKLINE|CILIUM|CNI)_/.test(name)),
+  );
+}
+
+/** Just enough for a program that is not ours to find others. */
+export function searchPath(): { PATH: string } {
+  return { PATH: process.env.PATH ?? "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" };
+}
+
 /** Starts `argv` at `place`. Errors of the start itself come as the child's `error` event or exit status 126, 127. */
 export function spawnAt(place: Place, argv: string[], options: SpawnOptions = {}): ChildProcess {
   const group = join(findCgroup2(), place.cgroup);
@@ -38,7 +50,7 @@ export function spawnAt(place: Place, argv: string[], options: SpawnOptions = {}
   if (options.ipc && Array.isArray(stdio)) stdio.push("ipc");
   const start = (): ChildProcess =>
     spawn("/bin/sh", ["-c", JOIN, group, ...argv], {
-      env: options.env ?? process.env,
+      env: options.env ?? plainEnvironment(),
       stdio,
       detached: options.detached ?? false,
     });
