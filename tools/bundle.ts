@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+// Bundles what starts as a process of its own: dist/hookline.mjs (command and agent) and dist/hookline-cni.cjs (the
+// CNI plugin, started by a container runtime once per call: one CommonJS file starts in half the time of many ESM
+// ones). koffi stays outside: it finds its native part beside itself.
+import { createHash } from "node:crypto";
+import { chmodSync, existsSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { type BuildOptions, build } from "esbuild";
+import { ROOT } from "./build-bpf.ts";
+
+/** One output file. */
+interface Bundle {
+  entry: string;
+  out: string;
+  format: "esm" | "cjs";
+}
+
+/** Bundles of the package; an entry that is not there yet is left out. */
+const BUNDLES: readonly Bundle[] = [
+  { entry: "src/bin/cni.ts", out: "dist/hookline-cni.cjs", format: "cjs" },
+  { entry: "src/bin/hookline.ts", out: "dist/hookline.mjs", format: "esm" },
+];
+
+/** Dependencies in CommonJS call require() for modules of Node, which ESM does not have. */
+const REQUIRE =
+  'import { createRequire as bundleCreateRequire } from "node:module"; const require = bundleCreateRequire(import.meta.url);';
+
+const SHEBANG = "#!/usr/bin/env node";
+
+function optionsFor(bundle: Bundle, root: string): BuildOptions {
+  return {
+    absWorkingDir: root,
+    entryPoints: [bundle.entry],
+    outfile: bundle.out,
+    bundle: true,
+    platform: "node",
+    target: "node20",
+    format: bundle.format,
+    external: ["koffi"],
+    ...(bundle.format === "esm" ? { banner: { js: REQUIRE } } : {}),
+    legalComments: "none",
+    logLevel: "silent",
+    metafile: true,
+  };
+}
+
+interface Stamp {
+  inputs: string[];
+  hash: string;
+}
+
+/** Hash of the contents of all inputs, of this recipe and of the lock file. */
+function hashOf(inputs: readonly string[], root: string): string {
+  const hash = createHash("sha256");
+  for (const path of [...inputs, "tools/bundle.ts", "package-lock.json"]) {
+    hash.update(`\0${path}\0`).update(existsSync(join(root, path)) ? readFileSync(join(root, path)) : "");
+  }
+  return hash.digest("hex");
+}
+
+function isCurrent(bundle: Bundle, root: string): boolean {
+  const stampFile = join(root, `${bundle.out}.key`);
+  if (!existsSync(stampFile) || !existsSync(join(root, bundle.out))) return false;
+  const stamp = JSON.parse(readFileSync(stampFile, "utf8")) as Stamp;
+  return stamp.hash === hashOf(stamp.inputs, root);
+}
+
+/**
+ * Writes the bundles whose inputs have changed.
+ * @returns paths of those written
+ * @throws what esbuild found wrong, as an Error
+ */
+export async function bundleAll(root = ROOT): Promise<string[]> {
+  const written: string[] = [];
+  for (const bundle of BUNDLES) {
+    if (!existsSync(join(root, bundle.entry)) || isCurrent(bundle, root)) continue;
+    const result = await build(optionsFor(bundle, root));
+    const out = join(root, bundle.out);
+    const text = readFileSync(out, "utf8");
+    if (!text.startsWith("#!")) writeFileSync(out, `${SHEBANG}\n${text}`);
+    chmodSync(out, 0o755);
+    const inputs = Object.keys(result.metafile?.inputs ?? {}).sort();
+    writeFileSync(
+      join(root, `${bundle.out}.key`),
+      JSON.stringify({ inputs, hash: hashOf(inputs, root) } satisfies Stamp),
+    );
+    written.push(bundle.out);
+  }
+  return written;
+}
