@@ -206,7 +206,7 @@ export const flowCodec: Codec<Flow> = { size: FLOW_SIZE, read: readFlow, write: 
 
 /** struct flow_event, 112 bytes. */
 export interface FlowEvent {
-  /** Boot clock, ns. */
+  /** CLOCK_MONOTONIC, ns. */
   time: bigint;
   /** Source address as the packet arrived. */
   saddr: Address;

@@ -12,6 +12,8 @@ export const DropReason = {
   DROP_INVALID: 134,
   /** CT: Truncated or invalid header. */
   DROP_CT_INVALID_HDR: 135,
+  /** CT: Can't create entry from packet. */
+  DROP_CT_CANT_CREATE: 138,
   /** Unsupported L3 protocol. */
   DROP_UNSUPPORTED_L3: 139,
   /** Error writing to packet. */
@@ -47,6 +49,7 @@ export const dropReasonText: Readonly<Record<number, string>> = {
   132: "Invalid source ip",
   134: "Invalid packet",
   135: "CT: Truncated or invalid header",
+  138: "CT: Can't create entry from packet",
   139: "Unsupported L3 protocol",
   141: "Error writing to packet",
   142: "Unknown L4 protocol",
@@ -88,6 +91,8 @@ export const MasqueradeRule = {
   MASQ_FORWARDED: 10,
   /** Stays on this node. */
   MASQ_LOCAL: 11,
+  /** Leaves by a device without our programs. */
+  MASQ_UNMANAGED: 12,
 } as const;
 export type MasqueradeRule = (typeof MasqueradeRule)[keyof typeof MasqueradeRule];
 
@@ -105,6 +110,7 @@ export const masqueradeRuleText: Readonly<Record<number, string>> = {
   9: "pod traffic that leaves the cluster: masqueraded",
   10: "forwarded traffic that is not ours",
   11: "stays on this node",
+  12: "leaves by a device without our programs",
 };
 
 /** enum hook. */
