@@ -3,6 +3,7 @@
 // from the `devices` option or, if it is empty, from the default routes and the node's own addresses. Pure.
 import { type Address, type Family, familyOf, NO_ADDRESS } from "../../base/addr.ts";
 import type { Fault } from "../../base/fault.ts";
+import { isPodDevice } from "../endpoint/plan.ts";
 import type { Link, NetworkFacts } from "./facts.ts";
 import { faults } from "./faults.ts";
 import type { DeviceSpec } from "./spec.ts";
@@ -21,8 +22,6 @@ export interface DevicePlan {
   readonly devices: readonly NativeDevice[];
   readonly faults: readonly Fault[];
 }
-
-const isPodDevice = (name: string): boolean => /^hl[0-9a-f]{10}$/.test(name);
 
 /** `eth+` and `eth*` match every name that begins with eth; anything else matches itself. */
 export function matchesDevice(pattern: string, name: string): boolean {

@@ -34,8 +34,8 @@ export interface RouteFact {
   readonly destination: Prefix;
   readonly gateway?: Address;
   readonly ifindex: number;
-  /** Number of who wrote it (rtm_protocol). */
-  readonly protocol: number;
+  /** Written by this project for nodes: by a gateway or unreachable, with our protocol number. */
+  readonly ours: boolean;
   readonly unreachable: boolean;
 }
 

@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { parsePrefix } from "../../base/prefix.ts";
 import { matchesDevice, planDevices } from "./devices.ts";
 import type { Link, LinkAddress, NetworkFacts, RouteFact } from "./facts.ts";
-import { diffRoutes, planRoutes, ROUTE_PROTOCOL, routeKey } from "./plan.ts";
+import { diffRoutes, planRoutes, routeKey } from "./plan.ts";
 import type { NodeSpec, RouteSpec } from "./spec.ts";
 
 const address = (text: string, more: Partial<LinkAddress> = {}): LinkAddress => {
@@ -27,7 +27,7 @@ const link = (ifindex: number, name: string, addresses: LinkAddress[], more: Par
 const route = (destination: string, ifindex: number, more: Partial<RouteFact> = {}): RouteFact => ({
   destination: parsePrefix(destination),
   ifindex,
-  protocol: 3,
+  ours: false,
   unreachable: false,
   ...more,
 });
@@ -99,9 +99,9 @@ test("routes: what cannot be routed to is a fault and the rest is written", () =
 test("routes: only what differs is written, only ours is removed", () => {
   const plan = planRoutes({ ...spec, ipv6: false }, facts).routes;
   const changes = diffRoutes(plan, [
-    route("10.244.1.0/24", 0, { protocol: ROUTE_PROTOCOL, unreachable: true }),
-    route("10.244.2.0/24", 2, { protocol: ROUTE_PROTOCOL, gateway: "172.20.0.99" }),
-    route("10.244.9.0/24", 2, { protocol: ROUTE_PROTOCOL, gateway: "172.20.0.19" }),
+    route("10.244.1.0/24", 0, { ours: true, unreachable: true }),
+    route("10.244.2.0/24", 2, { ours: true, gateway: "172.20.0.99" }),
+    route("10.244.9.0/24", 2, { ours: true, gateway: "172.20.0.19" }),
     route("192.0.2.0/24", 2, { gateway: "172.20.0.19" }),
   ]);
   assert.deepEqual(changes.replace.map(routeKey), ["10.244.2.0/24"]);

@@ -7,9 +7,6 @@ import type { Link, NetworkFacts, RouteFact } from "./facts.ts";
 import { faults } from "./faults.ts";
 import type { NodeSpec, RouteSpec } from "./spec.ts";
 
-/** rtm_protocol of every route that this project writes for nodes: what carries it and is not planned is removed. */
-export const ROUTE_PROTOCOL = 104;
-
 /** One route to be: by a gateway, or unreachable for this node's own addresses that no pod has. */
 export type RoutePlanEntry =
   | { readonly destination: Prefix; readonly gateway: string; readonly ifindex: number }
@@ -99,12 +96,12 @@ function sameRoute(have: RouteFact, want: RoutePlanEntry): boolean {
   return !have.unreachable && have.gateway === want.gateway && have.ifindex === want.ifindex;
 }
 
-/** Compares the plan with what the kernel has under ROUTE_PROTOCOL; routes of others are never touched. */
+/** Compares the plan with what the kernel has of ours; routes of others are never touched. */
 export function diffRoutes(
   plan: ReadonlyMap<string, RoutePlanEntry>,
   have: readonly RouteFact[],
 ): RouteChanges {
-  const ours = have.filter((route) => route.protocol === ROUTE_PROTOCOL);
+  const ours = have.filter((route) => route.ours);
   const matched = new Set<string>();
   const remove: RouteFact[] = [];
   for (const route of ours) {

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+// Makes, keeps and removes endpoints: the pod's network, its entries in `endpoints` and `endpoint_addrs`, its programs,
+// its file. The order is that of trust: a pod that can send has an entry, and an entry that is gone has no device left.
+import type { Fault } from "../../base/fault.ts";
+import { Fault as FaultClass } from "../../base/fault.ts";
+import { listLinks } from "../../kernel/netlink/link.ts";
+import type { RtNetlink } from "../../kernel/netlink/socket.ts";
+import { faults } from "./faults.ts";
+import { EndpointIds, hostDeviceName, planEndpoints } from "./plan.ts";
+import { attachmentKey, type Endpoint, type EndpointSpec } from "./spec.ts";
+import { EndpointFiles } from "./state.ts";
+import { unwire, wire, wiringProblems } from "./wire.ts";
+
+/** What the engine asks of the data plane. */
+export interface EndpointPorts {
+  /** Makes the maps hold exactly this; throws if an entry could not be written. */
+  readonly write: (maps: ReturnType<typeof planEndpoints>) => void;
+  /** Attaches the pod programs to a device, or swaps what is attached for them. */
+  readonly attach: (ifindex: number) => void;
+  /** Removes flows of endpoints that are gone. */
+  readonly sweep: () => void;
+}
+
+/** All endpoints of the node. Calls are synchronous: what has returned is in force. */
+export class EndpointEngine {
+  readonly #netlink: RtNetlink;
+  readonly #files: EndpointFiles;
+  readonly #ids: EndpointIds;
+  readonly #endpoints = new Map<string, Endpoint>();
+  #ports: EndpointPorts | undefined;
+
+  constructor(options: { netlink: RtNetlink; stateDir: string; nextId?: number }) {
+    this.#netlink = options.netlink;
+    this.#files = new EndpointFiles(options.stateDir);
+    this.#ids = new EndpointIds(options.nextId);
+  }
+
+  /** Where the search for ids goes on, for the state folder. */
+  get nextId(): number {
+    return this.#ids.next;
+  }
+
+  get size(): number {
+    return this.#endpoints.size;
+  }
+
+  list(): Endpoint[] {
+    return [...this.#endpoints.values()];
+  }
+
+  byId(id: number): Endpoint | undefined {
+    return this.list().find((endpoint) => endpoint.id === id);
+  }
+
+  find(attachment: { containerId: string; ifName: string }): Endpoint | undefined {
+    return this.#endpoints.get(attachmentKey(attachment));
+  }
+
+  /**
+   * Takes over the endpoints of the state folder whose device is still there. What was half made, or lost its
+   * namespace and with it the device, is removed and given back, so that its addresses can be released.
+   */
+  restore(): { adopted: Endpoint[]; gone: Endpoint[]; faults: Fault[] } {
+    const { endpoints, faults: found } = this.#files.load();
+    const links = new Map(listLinks(this.#netlink).map((link) => [link.name, link]));
+    const gone: Endpoint[] = [];
+    for (const endpoint of endpoints) {
+      const link = links.get(endpoint.device);
+      if (link?.index === endpoint.ifindex && link.mac === endpoint.hostMac) {
+        this.#ids.adopt(endpoint.id);
+        this.#endpoints.set(attachmentKey(endpoint), endpoint);
+        continue;
+      }
+      if (link !== undefined) unwire(endpoint.device, this.#netlink);
+      this.#files.remove(endpoint.id);
+      gone.push(endpoint);
+    }
+    return { adopted: this.list(), gone, faults: found };
+  }
+
+  /** Connects a loaded data plane, at start and after each reload: every pod gets its entries and its programs. */
+  connect(ports: EndpointPorts): Fault[] {
+    this.#ports = ports;
+    const found: Fault[] = [];
+    ports.write(planEndpoints(this.#endpoints.values()));
+    for (const endpoint of this.#endpoints.values()) {
+      try {
+        ports.attach(endpoint.ifindex);
+      } catch (thrown) {
+        found.push(FaultClass.from(thrown));
+      }
+    }
+    return found;
+  }
+
+  /**
+   * @throws Fault ENDPOINT_EXISTS, ENDPOINT_NETNS, ENDPOINT_WIRING, those of the maps and of attaching; nothing is left
+   * behind then
+   */
+  add(spec: EndpointSpec): Endpoint {
+    const ports = this.#ports;
+    const key = attachmentKey(spec);
+    if (ports === undefined || this.#endpoints.has(key)) throw faults.ENDPOINT_EXISTS({ ...spec });
+    const id = this.#ids.allocate();
+    const device = hostDeviceName(spec.containerId, spec.ifName);
+    const createdAt = new Date().toISOString();
+    const draft: Endpoint = { ...spec, id, device, ifindex: 0, mac: "", hostMac: "", identity: 0, createdAt };
+    try {
+      this.#files.save(draft);
+      const endpoint: Endpoint = { ...draft, ...wire(spec, this.#netlink) };
+      this.#files.save(endpoint);
+      this.#endpoints.set(key, endpoint);
+      ports.write(planEndpoints(this.#endpoints.values()));
+      ports.attach(endpoint.ifindex);
+      return endpoint;
+    } catch (thrown) {
+      this.#drop(draft);
+      throw thrown;
+    }
+  }
+
+  /** Removes device, entries, flows and file; undefined if there was nothing. The entry goes first: a pod that is to be
+   * removed must not open flows any more. */
+  remove(attachment: { containerId: string; ifName: string }): Endpoint | undefined {
+    const endpoint = this.#endpoints.get(attachmentKey(attachment));
+    if (endpoint === undefined) return undefined;
+    this.#drop(endpoint);
+    this.#ports?.sweep();
+    return endpoint;
+  }
+
+  #drop(endpoint: Endpoint): void {
+    this.#endpoints.delete(attachmentKey(endpoint));
+    this.#ports?.write(planEndpoints(this.#endpoints.values()));
+    unwire(endpoint.device, this.#netlink);
+    this.#files.remove(endpoint.id);
+    this.#ids.release(endpoint.id);
+  }
+
+  /** What of an endpoint is not as it was made. */
+  problems(endpoint: Endpoint): string[] {
+    return wiringProblems(endpoint, this.#netlink);
+  }
+}

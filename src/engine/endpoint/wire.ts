@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+// A pod's network made and taken away through rtnetlink: a veth pair, addresses of one, two gateways that exist on no
+// wire, permanent neighbours both ways (nobody asks, so nobody can be answered wrongly), and the node's route to the
+// pod. Everything is synchronous, 1 ms together; no program is started.
+import { randomBytes } from "node:crypto";
+import { writeFileSync } from "node:fs";
+import { Fault } from "../../base/fault.ts";
+import { parsePrefix, prefixOf } from "../../base/prefix.ts";
+import { addAddress } from "../../kernel/netlink/address.ts";
+import type { Request } from "../../kernel/netlink/codec.ts";
+import { addVeth, deleteLink, findLink, getLink, setLink } from "../../kernel/netlink/link.ts";
+import { setNeighbour } from "../../kernel/netlink/neighbour.ts";
+import { RouteProtocol, replaceRoute } from "../../kernel/netlink/route.ts";
+import { openRtNetlink, type RtNetlink } from "../../kernel/netlink/socket.ts";
+import { type Netns, openNetns, withNetns } from "../../kernel/netns.ts";
+import { faults } from "./faults.ts";
+import { hostDeviceName, macFrom } from "./plan.ts";
+import { type EndpointSpec, POD_GATEWAY } from "./spec.ts";
+
+/** What wiring found out. */
+export interface Wiring {
+  readonly device: string;
+  readonly ifindex: number;
+  readonly mac: string;
+  readonly hostMac: string;
+}
+
+function sysctl(key: string, value: string): void {
+  try {
+    writeFileSync(`/proc/sys/net/${key}`, value);
+  } catch {
+    // A kernel without IPv6 has no such file, and a container may see /proc/sys read-only: the wiring that needs it
+    // fails by itself then, with the kernel's words.
+  }
+}
+
+function openPod(netns: string): Netns {
+  try {
+    return openNetns(netns);
+  } catch (thrown) {
+    throw faults.ENDPOINT_NETNS({ netns, why: Fault.from(thrown).detail }, thrown);
+  }
+}
+
+/** Inside the pod, for one family: the address, the way to the gateway, the default route, the gateway's MAC. */
+function podFamily(index: number, address: string, family: 4 | 6, hostMac: string): Request[] {
+  const gateway = POD_GATEWAY[family];
+  const bits = family === 4 ? 32 : 128;
+  const any = parsePrefix(family === 4 ? "0.0.0.0/0" : "::/0");
+  const protocol = RouteProtocol.static;
+  return [
+    addAddress({ device: index, address, noPrefixRoute: true }),
+    replaceRoute({ destination: prefixOf(gateway, bits), device: index, protocol }),
+    replaceRoute({ destination: any, via: gateway, device: index, protocol, onLink: true }),
+    setNeighbour({ device: index, address: gateway, mac: hostMac }),
+  ];
+}
+
+function wirePod(spec: EndpointSpec, pod: Netns, hostMac: string): void {
+  withNetns(pod, () => {
+    // Container runtimes switch IPv6 off in namespaces that they make.
+    if (spec.ipv6 !== undefined) sysctl(`ipv6/conf/${spec.ifName}/disable_ipv6`, "0");
+    sysctl(`ipv6/conf/${spec.ifName}/accept_ra`, "0");
+    sysctl(`ipv6/conf/${spec.ifName}/accept_dad`, "0");
+  });
+  using netlink = openRtNetlink(pod);
+  const { index } = getLink(netlink, spec.ifName);
+  netlink.apply(
+    setLink("lo", { up: true }),
+    setLink(index, { up: true }),
+    ...(spec.ipv4 === undefined ? [] : podFamily(index, spec.ipv4, 4, hostMac)),
+    ...(spec.ipv6 === undefined ? [] : podFamily(index, spec.ipv6, 6, hostMac)),
+  );
+}
+
+function wireNode(spec: EndpointSpec, netlink: RtNetlink, wiring: Wiring): void {
+  const { device, ifindex, mac } = wiring;
+  // The pod's packets come in where the route back does not point while an address moves between devices.
+  sysctl(`ipv4/conf/${device}/rp_filter`, "0");
+  sysctl(`ipv4/conf/${device}/forwarding`, "1");
+  sysctl(`ipv6/conf/${device}/accept_ra`, "0");
+  const requests: Request[] = [];
+  const reach = (address: string, bits: number): void => {
+    requests.push(
+      replaceRoute({ destination: prefixOf(address, bits), device: ifindex }),
+      setNeighbour({ device: ifindex, address, mac }),
+    );
+  };
+  if (spec.ipv4 !== undefined) reach(spec.ipv4, 32);
+  if (spec.ipv6 !== undefined) reach(spec.ipv6, 128);
+  netlink.apply(...requests);
+}
+
+/**
+ * Makes the pod's network. A device of the same name that a crash left behind is taken away first.
+ * @throws Fault ENDPOINT_NETNS, ENDPOINT_WIRING; nothing is left behind
+ */
+export function wire(spec: EndpointSpec, netlink: RtNetlink): Wiring {
+  using pod = openPod(spec.netns);
+  const device = hostDeviceName(spec.containerId, spec.ifName);
+  const mac = macFrom(randomBytes(6));
+  const hostMac = macFrom(randomBytes(6));
+  if (findLink(netlink, device)) netlink.attempt(deleteLink(device));
+  try {
+    netlink.apply(
+      addVeth(
+        { name: device, mac: hostMac, mtu: spec.mtu, up: true },
+        { name: spec.ifName, mac, mtu: spec.mtu, netns: pod },
+      ),
+    );
+    const wiring = { device, ifindex: getLink(netlink, device).index, mac, hostMac };
+    wirePod(spec, pod, hostMac);
+    wireNode(spec, netlink, wiring);
+    return wiring;
+  } catch (thrown) {
+    netlink.attempt(deleteLink(device));
+    const name = spec.podName === "" ? spec.containerId : `${spec.podNamespace}/${spec.podName}`;
+    throw faults.ENDPOINT_WIRING({ pod: name, why: Fault.from(thrown).detail }, thrown);
+  }
+}
+
+/** Takes the pair away, and with it routes and neighbours. That it is gone already is no error. */
+export function unwire(device: string, netlink: RtNetlink): void {
+  if (!findLink(netlink, device)) return;
+  const [outcome] = netlink.attempt(deleteLink(device));
+  if (outcome !== undefined && findLink(netlink, device)) throw outcome;
+}
+
+/** What of a pod's network is not as it was made, in sentences. */
+export function wiringProblems(spec: EndpointSpec & Wiring, netlink: RtNetlink): string[] {
+  const host = findLink(netlink, spec.device);
+  if (host === undefined) return [`device ${spec.device} is gone from the node`];
+  const problems: string[] = [];
+  if (host.index !== spec.ifindex) problems.push(`device ${spec.device} is another one than ADD made`);
+  if (!host.up) problems.push(`device ${spec.device} is down`);
+  try {
+    using pod = openRtNetlink(spec.netns);
+    const link = findLink(pod, spec.ifName);
+    if (link === undefined) problems.push(`the pod has no interface ${spec.ifName}`);
+    else if (link.mac !== spec.mac)
+      problems.push(`${spec.ifName} has MAC address ${link.mac}, not ${spec.mac}`);
+    else if (!link.up) problems.push(`${spec.ifName} is down in the pod`);
+  } catch (thrown) {
+    problems.push(`network namespace ${spec.netns}: ${Fault.from(thrown).detail}`);
+  }
+  return problems;
+}
