@@ -1,11 +1,22 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* The data plane: everything in packet order, the table of contents. One object, one BTF, one set of maps. */
-#include <linux/bpf.h>
-#include <linux/pkt_cls.h>
-#include <linux/types.h>
+#include <stdbool.h>
+#include <stddef.h>
 
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/pkt_cls.h>
+#include <linux/tcp.h>
+#include <linux/types.h>
+#include <linux/udp.h>
+
+#include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+/* What user space sees. */
 #include "abi/types.h"
 #include "abi/verdict.h"
 #include "abi/config.h"
@@ -16,28 +27,26 @@
 const volatile struct node_config CONFIG SEC(".rodata.config");
 const volatile struct texts TEXTS SEC(".rodata.texts");
 
-SEC("tc")
-int from_pod(struct __sk_buff *skb)
-{
-	return TC_ACT_OK;
-}
+/* The packet itself: no maps. */
+#include "lib/addr.h"
+#include "lib/pkt.h"
+#include "lib/parse.h"
+#include "lib/rewrite.h"
 
-SEC("tc")
-int to_pod(struct __sk_buff *skb)
-{
-	return TC_ACT_OK;
-}
+/* One decision each, in the order in which a packet meets them. To come: service after flow, then identity, policy, proxy and
+ * egress before masquerade. */
+#include "stage/endpoint.h"
+#include "stage/flow.h"
+#include "stage/port.h"
+#include "stage/masquerade.h"
+#include "stage/route.h"
 
-SEC("tc")
-int from_net(struct __sk_buff *skb)
-{
-	return TC_ACT_OK;
-}
-
-SEC("tc")
-int to_net(struct __sk_buff *skb)
-{
-	return TC_ACT_OK;
-}
+/* One story per attach point. */
+#include "hook/finish.h"
+#include "hook/from_pod.h"
+#include "hook/to_pod.h"
+#include "hook/from_net.h"
+#include "hook/to_net.h"
+#include "hook/sweep.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

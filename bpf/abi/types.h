@@ -4,7 +4,7 @@
  * carries one DOC sentence, which becomes the doc comment in TypeScript and the row in docs/reference.
  *
  * Byte order is in the type: __beNN is network order, __uNN host order.
- * Time is in ticks of 2^24 ns (16.8 ms) of the boot clock, 32 bits: it wraps after 2.3 years and is compared by
+ * Time is in ticks of 2^24 ns (16.8 ms) of CLOCK_MONOTONIC, 32 bits: it wraps after 2.3 years and is compared by
  * signed difference, so neither a wrap nor a step of the wall clock matters.
  */
 #pragma once

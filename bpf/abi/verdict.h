@@ -13,6 +13,7 @@
 	X(132, DROP_INVALID_SOURCE_IP, "Invalid source ip")                    \
 	X(134, DROP_INVALID, "Invalid packet")                                 \
 	X(135, DROP_CT_INVALID_HDR, "CT: Truncated or invalid header")         \
+	X(138, DROP_CT_CANT_CREATE, "CT: Can't create entry from packet")      \
 	X(139, DROP_UNSUPPORTED_L3, "Unsupported L3 protocol")                 \
 	X(141, DROP_WRITE_ERROR, "Error writing to packet")                    \
 	X(142, DROP_UNKNOWN_L4, "Unknown L4 protocol")                         \
@@ -42,7 +43,8 @@ enum drop_reason { DROP_REASONS(ENUM_ROW) };
 	X(8, MASQ_REMOTE_NODE, "destination is a node of the cluster")         \
 	X(9, MASQ_POD, "pod traffic that leaves the cluster: masqueraded")     \
 	X(10, MASQ_FORWARDED, "forwarded traffic that is not ours")            \
-	X(11, MASQ_LOCAL, "stays on this node")
+	X(11, MASQ_LOCAL, "stays on this node")                                \
+	X(12, MASQ_UNMANAGED, "leaves by a device without our programs")
 
 enum masquerade_rule { MASQUERADE_RULES(ENUM_ROW) };
 

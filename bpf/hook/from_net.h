@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* A packet has arrived at the node (tc ingress of a native device): the answer to a masqueraded flow, something for a local
+ * pod by native routing, or the node's own.
+ */
+#pragma once
+
+SEC("tc")
+int from_net(struct __sk_buff *skb)
+{
+	struct pkt p = { .hook = HOOK_FROM_NET };
+
+	/* 1. Read the headers. What lies or is cut short is dropped, as the kernel would; what has no tuple is the stack's. */
+	if (parse(skb, &p))
+		return finish(skb, &p, DROP);
+	if (p.shape != SHAPE_FLOW)
+		return finish(skb, &p, PASS);
+
+	/* 2. The answer to a translated flow: undo the translation. Flows of the node itself end in its stack. */
+	if (flow_reply(&p) == DIRECTION_REPLY) {
+		if (rewrite(skb, &p))
+			return finish(skb, &p, DROP);
+		return finish(skb, &p, p.endpoint && CONFIG.host_routing && p.ttl > TTL_LAST ? DELIVER : PASS);
+	}
+
+	/* 3. For a local pod, under its own address: track who opened the flow. Else it is not ours. */
+	p.endpoint = endpoint_at(&p, &p.key.daddr);
+	if (!p.endpoint)
+		return finish(skb, &p, PASS);
+	if (flow_find(&p) == DIRECTION_NONE && p.opens) {
+		p.state = FLOW_INBOUND;
+		p.rule = MASQ_REPLY;
+		if (flow_open(skb, &p))
+			return finish(skb, &p, DROP);
+	}
+
+	/* 4. Hand it to the pod. A used-up TTL is the stack's to answer. */
+	return finish(skb, &p, CONFIG.host_routing && p.ttl > TTL_LAST ? DELIVER : PASS);
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The node's stack hands a packet to a pod (tc egress of the pod's device): from the node itself, or from anywhere when the
+ * stack routes. The pod's answers must be known as answers, so flows are tracked here; nothing is ever dropped.
+ */
+#pragma once
+
+SEC("tc")
+int to_pod(struct __sk_buff *skb)
+{
+	struct pkt p = { .hook = HOOK_TO_POD };
+
+	/* 1. Read the headers; the kernel has judged them already. */
+	if (parse(skb, &p)) {
+		p.reason = FORWARDED;
+		return finish(skb, &p, PASS);
+	}
+	if (p.shape != SHAPE_FLOW)
+		return finish(skb, &p, PASS);
+
+	/* 2. Which pod is it for? */
+	p.endpoint = endpoint_at(&p, &p.key.daddr);
+	if (!p.endpoint)
+		return finish(skb, &p, PASS);
+
+	/* 3. A new flow is opened from outside the pod. If the table is full, the packet goes on without a record. */
+	if (flow_find(&p) == DIRECTION_NONE && p.opens) {
+		p.state = FLOW_INBOUND;
+		p.rule = MASQ_LOCAL;
+		if (flow_open(skb, &p))
+			p.reason = FORWARDED;
+	}
+	return finish(skb, &p, PASS);
+}

@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* From bytes to struct pkt: IPv4 with options, IPv6 with up to EXTHDR_MAX extension headers, TCP, UDP, ICMP echo;
+ * fragments, ICMP errors and link business are recognised. A length that lies is refused here, because a redirect skips the
+ * kernel's own checks (ip_rcv, ip6_rcv_core). Each function reads at the cursor, moves it, and gives 0, or -1 with
+ * pkt.reason; fields keep their byte order.
+ */
+#pragma once
+
+#define EXTHDR_MAX 6
+#define IP_OFFSET_OR_MORE 0x3fff
+#define TCP_FIN 1
+#define TCP_SYN 2
+#define TCP_RST 4
+#define TCP_ACK 16
+
+enum icmp_type { ICMP4_REPLY = 0, ICMP4_UNREACHABLE = 3, ICMP4_QUENCH = 4, ICMP4_REQUEST = 8, ICMP4_EXCEEDED = 11, ICMP4_PARAMETER = 12 };
+enum icmp6_type { ICMP6_UNREACHABLE = 1, ICMP6_PARAMETER = 4, ICMP6_REQUEST = 128, ICMP6_REPLY = 129,
+		  ICMP6_MLD_FIRST = 130, ICMP6_ND_LAST = 137, ICMP6_MLD2 = 143 };
+
+/* ICMP and ICMPv6 echo (RFC 792, RFC 4443 4.1); other types share the first three fields. */
+struct echo {
+	__u8 type;
+	__u8 code;
+	__be16 checksum;
+	__be16 id;
+	__be16 sequence;
+};
+
+struct cursor {
+	void *pos;
+	void *end;
+};
+
+/* The next `size` bytes, or NULL if the linear part of the packet ends before. */
+static __always_inline void *take(struct cursor *c, __u32 size)
+{
+	void *at = c->pos;
+
+	if (at + size > c->end)
+		return NULL;
+	c->pos = at + size;
+	return at;
+}
+
+static __always_inline void classify_icmp(struct pkt *p, const struct echo *icmp)
+{
+	__u8 type = icmp->type;
+
+	if (type == (p->v6 ? ICMP6_REQUEST : ICMP4_REQUEST)) {
+		p->key.sport = icmp->id;
+		p->opens = 1;
+	} else if (type == (p->v6 ? ICMP6_REPLY : ICMP4_REPLY)) {
+		p->key.dport = icmp->id;
+	} else if (p->v6) {
+		if (type >= ICMP6_UNREACHABLE && type <= ICMP6_PARAMETER)
+			p->shape = SHAPE_ICMP_ERROR;
+		else if ((type >= ICMP6_MLD_FIRST && type <= ICMP6_ND_LAST) || type == ICMP6_MLD2)
+			p->shape = SHAPE_LINK;
+		else
+			p->shape = SHAPE_OTHER;
+	} else if (type == ICMP4_UNREACHABLE || type == ICMP4_QUENCH || type == ICMP4_EXCEEDED || type == ICMP4_PARAMETER) {
+		p->shape = SHAPE_ICMP_ERROR;
+	} else {
+		p->shape = SHAPE_OTHER;
+	}
+}
+
+/* The transport header; `room` is what the IP header leaves for it. */
+static __always_inline int parse_l4(struct cursor *c, struct pkt *p, __u32 room)
+{
+	if (p->key.proto == IPPROTO_TCP) {
+		struct tcphdr *tcp = take(c, sizeof(*tcp));
+
+		if (!tcp || room < tcp->doff * 4 || tcp->doff < 5)
+			return drop(p, DROP_CT_INVALID_HDR);
+		p->key.sport = tcp->source;
+		p->key.dport = tcp->dest;
+		p->tcp_flags = ((__u8 *)tcp)[13];
+		p->l4_len = tcp->doff * 4;
+		p->opens = (p->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN;
+	} else if (p->key.proto == IPPROTO_UDP) {
+		struct udphdr *udp = take(c, sizeof(*udp));
+
+		if (!udp || room < sizeof(*udp))
+			return drop(p, DROP_CT_INVALID_HDR);
+		p->key.sport = udp->source;
+		p->key.dport = udp->dest;
+		p->l4_len = sizeof(*udp);
+		p->opens = 1;
+	} else if (p->key.proto == (p->v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP)) {
+		struct echo *icmp = take(c, sizeof(*icmp));
+
+		if (!icmp || room < sizeof(*icmp))
+			return drop(p, DROP_CT_INVALID_HDR);
+		classify_icmp(p, icmp);
+	} else {
+		p->shape = SHAPE_OTHER;
+	}
+	return 0;
+}
+
+static __always_inline int parse_v4(struct __sk_buff *skb, struct cursor *c, struct pkt *p)
+{
+	struct iphdr *ip = take(c, sizeof(*ip));
+	__u32 header, len;
+
+	if (!ip)
+		return drop(p, DROP_CT_INVALID_HDR);
+	header = ip->ihl * 4;
+	len = bpf_ntohs(ip->tot_len);
+	if (len == 0 && skb->gso_size)
+		len = skb->len - p->l3;
+	if (ip->version != 4 || header < sizeof(*ip) || len < header || p->l3 + len > skb->len)
+		return drop(p, DROP_INVALID);
+	addr_from_v4(&p->key.saddr, ip->saddr);
+	addr_from_v4(&p->key.daddr, ip->daddr);
+	p->key.proto = ip->protocol;
+	p->ttl = ip->ttl;
+	p->l3_len = len;
+	p->l4 = p->l3 + header;
+	if (header > sizeof(*ip) && !take(c, header - sizeof(*ip)))
+		return drop(p, DROP_CT_INVALID_HDR);
+	if (addr_link_scoped(&p->key.daddr, false)) {
+		p->shape = SHAPE_LINK;
+		return 0;
+	}
+	if (ip->frag_off & bpf_htons(IP_OFFSET_OR_MORE)) {
+		p->shape = SHAPE_FRAGMENT;
+		return 0;
+	}
+	return parse_l4(c, p, len - header);
+}
+
+/* Walks the extension headers (RFC 8200 4.1) up to the transport header; gives its protocol, or -1. */
+static __always_inline int skip_exthdrs(struct cursor *c, struct pkt *p, __u8 next, __u32 *used)
+{
+	for (int i = 0; i <= EXTHDR_MAX; i++) {
+		struct ipv6_opt_hdr *opt;
+		__u32 size;
+
+		switch (next) {
+		case IPPROTO_FRAGMENT:
+			p->shape = SHAPE_FRAGMENT;
+			return next;
+		case IPPROTO_HOPOPTS:
+		case IPPROTO_ROUTING:
+		case IPPROTO_DSTOPTS:
+		case IPPROTO_AH:
+			break;
+		default:
+			return next;
+		}
+		opt = take(c, sizeof(*opt));
+		if (!opt)
+			return drop(p, DROP_CT_INVALID_HDR);
+		/* Authentication headers count 4-byte words less 2 (RFC 4302 2.2), the others 8-byte words less 1. */
+		size = next == IPPROTO_AH ? (opt->hdrlen + 2) * 4 : (opt->hdrlen + 1) * 8;
+		next = opt->nexthdr;
+		if (size > sizeof(*opt) && !take(c, size - sizeof(*opt)))
+			return drop(p, DROP_CT_INVALID_HDR);
+		*used += size;
+	}
+	return drop(p, DROP_INVALID_EXTHDR);
+}
+
+static __always_inline int parse_v6(struct __sk_buff *skb, struct cursor *c, struct pkt *p)
+{
+	struct ipv6hdr *ip6 = take(c, sizeof(*ip6));
+	__u32 used = 0, len;
+	int proto;
+
+	if (!ip6)
+		return drop(p, DROP_CT_INVALID_HDR);
+	len = bpf_ntohs(ip6->payload_len);
+	if (len == 0 && skb->gso_size)
+		len = skb->len - p->l3 - sizeof(*ip6);
+	if (ip6->version != 6 || p->l3 + sizeof(*ip6) + len > skb->len)
+		return drop(p, DROP_INVALID);
+	__builtin_memcpy(&p->key.saddr, &ip6->saddr, sizeof(struct addr));
+	__builtin_memcpy(&p->key.daddr, &ip6->daddr, sizeof(struct addr));
+	p->v6 = 1;
+	p->ttl = ip6->hop_limit;
+	p->l3_len = sizeof(*ip6) + len;
+	proto = skip_exthdrs(c, p, ip6->nexthdr, &used);
+	if (proto < 0)
+		return -1;
+	if (used > len)
+		return drop(p, DROP_INVALID_EXTHDR);
+	p->key.proto = proto;
+	p->l4 = p->l3 + sizeof(*ip6) + used;
+	if (addr_link_scoped(&p->key.daddr, true) || addr_link_scoped(&p->key.saddr, true)) {
+		p->shape = SHAPE_LINK;
+		return 0;
+	}
+	return p->shape == SHAPE_FRAGMENT ? 0 : parse_l4(c, p, len - used);
+}
+
+/* Reads what lies in the linear part. */
+__noinline int parse_linear(struct __sk_buff *skb, struct pkt *p)
+{
+	struct cursor c;
+
+	if (!p)
+		return -1;
+	c.pos = (void *)(long)skb->data + 14;
+	c.end = (void *)(long)skb->data_end;
+	p->shape = SHAPE_FLOW;
+	/* On a device with VLANs the packet comes by again on the VLAN's own device. */
+	if (skb->vlan_present)
+		p->shape = SHAPE_NOT_IP;
+	else if (skb->protocol == bpf_htons(ETH_P_IP) && CONFIG.enable_ipv4)
+		return parse_v4(skb, &c, p);
+	else if (skb->protocol == bpf_htons(ETH_P_IPV6) && CONFIG.enable_ipv6)
+		return parse_v6(skb, &c, p);
+	else
+		p->shape = SHAPE_NOT_IP;
+	return 0;
+}
+
+/* The longest headers that are looked at: Ethernet, IPv4 with all options, TCP without; or IPv6 with some extensions. */
+#define PULL_BYTES 256
+
+/* Sets all fields of pkt that it owns. What the kernel left in fragments of the buffer is pulled in only when it is missed:
+ * a locally sent TCP packet has exactly its headers there, and pulling payload costs more than all of this. */
+static __always_inline int parse(struct __sk_buff *skb, struct pkt *p)
+{
+	p->l3 = 14;
+	if (parse_linear(skb, p) == 0)
+		return 0;
+	if (p->reason != DROP_CT_INVALID_HDR || skb->data_end - skb->data >= skb->len)
+		return -1;
+	if (bpf_skb_pull_data(skb, skb->len < PULL_BYTES ? skb->len : PULL_BYTES))
+		return -1;
+	p->reason = FORWARDED;
+	return parse_linear(skb, p);
+}

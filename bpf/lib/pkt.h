@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* What is known of the packet in hand, on the hook's stack: each stage reads what earlier stages found and adds its own.
+ * A field says who sets it, after which stage it is valid, and who may change it later.
+ */
+#pragma once
+
+/* Bit of skb->mark: from_pod has decided about this packet, to_net lets it pass. A pod cannot forge it: the kernel clears
+ * the mark when a packet leaves a network namespace. kube-proxy uses 0x4000 and 0x8000, Cilium 0x0f00, Calico 0xffff0000.
+ */
+#define MARK_DECIDED 0x00200000
+
+#define TTL_LAST 1
+
+enum verdict {
+	PASS,     /* to the kernel's stack, or to the next program */
+	DROP,     /* pkt.reason says why */
+	DELIVER,  /* pkt.out_ifindex, smac, dmac: into a local pod */
+	FORWARD,  /* pkt.out_ifindex, next_hop: out of a native device */
+};
+
+/* What kind of packet it is to the flow table. */
+enum shape {
+	SHAPE_NOT_IP,     /* ARP, other protocols, a family that is switched off */
+	SHAPE_LINK,       /* ND, MLD, link-local or multicast: never forwarded, never translated */
+	SHAPE_FLOW,       /* TCP, UDP, ICMP echo: has a tuple */
+	SHAPE_FRAGMENT,   /* a part of a datagram; only the first has ports */
+	SHAPE_ICMP_ERROR, /* about another packet, which it quotes */
+	SHAPE_OTHER,      /* any other protocol: has addresses only */
+};
+
+/* How the packet stands to its flow. */
+enum direction {
+	DIRECTION_NONE,    /* no live record */
+	DIRECTION_FORWARD, /* from the side that opened the flow */
+	DIRECTION_REPLY,   /* from the other side */
+};
+
+struct pkt {
+	/* Set by parse, never changed: the tuple as it arrived; for an echo reply sport is 0 and dport the identifier. */
+	struct flow_key key;
+	/* Set by flow_find, flow_reply or masquerade, before that equal to key: the tuple as it leaves. */
+	struct addr xsaddr;
+	struct addr xdaddr;
+	__be16 xsport;
+	__be16 xdport;
+
+	/* Set by parse. */
+	__u16 l3;         /* offset of the IP header; set by the hook before parse, 14 on Ethernet */
+	__u16 l4;         /* offset of the transport header, valid unless SHAPE_NOT_IP */
+	__u16 l3_len;     /* IP packet length as its header says; 0 for a packet over 64 KiB (BIG TCP) */
+	__u8 ttl;         /* TTL or hop limit */
+	__u8 v6;          /* 1 IPv6, 0 IPv4 */
+	__u8 shape;       /* enum shape */
+	__u8 tcp_flags;   /* TCP flags byte, 0 if not TCP */
+	__u8 l4_len;      /* transport header length, TCP options included */
+	__u8 opens;       /* a first packet: TCP SYN without ACK, any UDP, ICMP echo request */
+
+	/* Set by the hook. */
+	__u8 hook;        /* enum hook */
+	__u8 reason;      /* enum drop_reason; set by whoever decides DROP */
+
+	/* Set by owner (stage/flow.h), by flow_reply in from_net. */
+	__u16 endpoint;   /* id of the local pod whose flow it is, 0 the node or nobody */
+	__u16 endpoint_flags;
+	__u32 identity;   /* security identity of that pod */
+
+	/* Set by flow_find and flow_reply. */
+	__u32 now;        /* tick */
+	__u8 direction;   /* enum direction */
+	__u8 state;       /* bits of enum flow_state, of the record found or to be made */
+	__u8 stale;       /* a dead record stands under key */
+	__u8 fresh;       /* this packet opened the flow: tell it */
+
+	/* Set by flow_find from the record, by masquerade for a new flow. */
+	__u8 rule;        /* enum masquerade_rule */
+	__u8 pad[3];
+	__u32 rule_arg;   /* what the rule matched: prefix_rule.source for rules 5 and 7, else 0 */
+	__u32 remote_identity; /* set by masquerade, 0 before */
+
+	/* Set by route_find and pod_at. */
+	__u32 out_ifindex;
+	struct bpf_redir_neigh next_hop;
+	struct addr route_source; /* preferred source of the route; :: unless CONFIG.masquerade_to_route_source */
+	__u8 dmac[6];
+	__u8 smac[6];
+};
+
+static __always_inline int drop(struct pkt *p, enum drop_reason reason)
+{
+	p->reason = reason;
+	return -1;
+}
+
+/* Ticks of the clock that all records use: CLOCK_MONOTONIC_COARSE, which costs a third of the precise one. */
+static __always_inline __u32 ticks(void)
+{
+	return bpf_ktime_get_coarse_ns() >> 24;
+}

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Which source port does a translated flow get? Its own if nobody has it towards this remote endpoint, else the next free one
+ * from a random start, over the whole range: a new flow fails only when no port is left. For stage/masquerade.h.
+ *
+ * A port is taken by inserting the tuple of its replies into the index, so two CPUs cannot take the same. It is refused if it
+ *   1. is reserved (NodePorts, tunnel ports: map reserved_ports),
+ *   2. belongs to a live flow,
+ *   3. belongs to a flow that both sides have closed, unless every other port is taken: the far end may be in TIME-WAIT,
+ *   4. is held by a socket of the node, listening or connected to this remote endpoint.
+ * An entry without a live record is taken over by compare-and-swap on reply.claim, the tick when it was claimed. Between a
+ * claim and its record lie some hundred ns; an entry whose record is missing counts as dead after a second only.
+ */
+#pragma once
+
+#define ECHO_ID_MAX 65535
+
+struct search {
+	struct __sk_buff *skb;
+	struct flow_key tuple; /* of the replies; dport is the port tried */
+	struct reply mine;
+	__u32 kept;
+	__u32 lowest;
+	__u32 size;
+	__u32 start;
+	__u32 now;
+	__u16 error;
+	__u8 v6;
+	__u8 found;
+};
+
+static __always_inline bool port_reserved(__u8 proto, __u32 port)
+{
+	__u32 word = (proto == IPPROTO_UDP ? 1024 : 0) + (port >> 6);
+	__u64 *bits;
+
+	if (proto != IPPROTO_TCP && proto != IPPROTO_UDP)
+		return false;
+	bits = bpf_map_lookup_elem(&reserved_ports, &word);
+	return bits && (*bits >> (port & 63) & 1);
+}
+
+/* Whether the node would take a reply for its own: it looks for sockets in the same order. */
+static __always_inline bool socket_holds(const struct search *s)
+{
+	struct bpf_sock_tuple to = {};
+	__u32 size = sizeof(to.ipv4);
+	struct bpf_sock *sk;
+
+	if (s->v6) {
+		__builtin_memcpy(to.ipv6.saddr, &s->tuple.saddr, sizeof(struct addr));
+		__builtin_memcpy(to.ipv6.daddr, &s->tuple.daddr, sizeof(struct addr));
+		to.ipv6.sport = s->tuple.sport;
+		to.ipv6.dport = s->tuple.dport;
+		size = sizeof(to.ipv6);
+	} else {
+		to.ipv4.saddr = s->tuple.saddr.w[3];
+		to.ipv4.daddr = s->tuple.daddr.w[3];
+		to.ipv4.sport = s->tuple.sport;
+		to.ipv4.dport = s->tuple.dport;
+	}
+	if (s->tuple.proto == IPPROTO_TCP)
+		sk = bpf_skc_lookup_tcp(s->skb, &to, size, BPF_F_CURRENT_NETNS, 0);
+	else if (s->tuple.proto == IPPROTO_UDP)
+		sk = bpf_sk_lookup_udp(s->skb, &to, size, BPF_F_CURRENT_NETNS, 0);
+	else
+		return false;
+	if (!sk)
+		return false;
+	bpf_sk_release(sk);
+	return true;
+}
+
+/* Whether an entry's port may be given away. Sets `closed` to the live but closed record behind it, if that is why. */
+static __always_inline bool entry_dead(const struct reply *r, const struct search *s, bool closed_too, struct flow **closed)
+{
+	struct flow_key key;
+	struct flow *f = flow_behind(r, &s->tuple, &key);
+
+	if (!f)
+		return s->now - r->claim > TICKS_SECOND;
+	if (!flow_alive(f, s->now) || f->endpoint != endpoint_id(&key.saddr))
+		return true;
+	if (!closed_too || !flow_closed(f->state))
+		return false;
+	*closed = f;
+	return true;
+}
+
+static __always_inline bool take_over(struct reply *r, struct search *s, bool closed_too)
+{
+	struct flow *closed = NULL;
+	__u32 seen = r->claim;
+
+	if (seen == s->now || !entry_dead(r, s, closed_too, &closed) || socket_holds(s))
+		return false;
+	if (__sync_val_compare_and_swap(&r->claim, seen, s->now) != seen)
+		return false;
+	if (closed)
+		closed->expires = expiry(s->now, 0);
+	r->saddr = s->mine.saddr;
+	r->sport = s->mine.sport;
+	r->service = s->mine.service;
+	return true;
+}
+
+static __always_inline bool take_free(struct search *s)
+{
+	__u32 slot = 0;
+	void *table;
+	int err;
+
+	table = bpf_map_lookup_elem(&replies, &slot);
+	if (!table || socket_holds(s))
+		return false;
+	err = bpf_map_update_elem(table, &s->tuple, &s->mine, BPF_NOEXIST);
+	if (err == 0)
+		return true;
+	if (err != -EEXIST)
+		s->error = DROP_CT_INSERT_FAILED;
+	return false;
+}
+
+/* One step of the search: 0 the kept port; 1 to size all ports; size + 1 to 2 * size again, closed flows' ports as well. */
+static int port_try(__u32 step, void *context)
+{
+	struct search *s = context;
+	__u32 port = s->kept;
+	struct reply *r;
+
+	if (step) {
+		port = s->start + step;
+		port = s->lowest + port % s->size;
+	} else if (port - s->lowest >= s->size) {
+		return 0;
+	}
+	if (port_reserved(s->tuple.proto, port))
+		return 0;
+	s->tuple.dport = bpf_htons(port);
+	r = reply_in(1, &s->tuple);
+	if (r) {
+		struct flow *closed = NULL;
+
+		if (!entry_dead(r, s, false, &closed))
+			return 0;
+	}
+	r = reply_in(0, &s->tuple);
+	s->found = r ? take_over(r, s, step > s->size) : take_free(s);
+	return s->found || s->error;
+}
+
+/* Finds and claims a port for replies to xsaddr. Sets xsport; for an echo request that is its identifier. */
+__noinline int port_find(struct __sk_buff *skb, struct pkt *p)
+{
+	struct search s = {};
+
+	if (!p)
+		return -1;
+	s.skb = skb;
+	s.tuple.saddr = p->xdaddr;
+	s.tuple.daddr = p->xsaddr;
+	s.tuple.sport = p->xdport;
+	s.tuple.proto = p->key.proto;
+	s.mine.saddr = p->key.saddr;
+	s.mine.sport = p->key.sport;
+	s.mine.claim = p->now;
+	s.kept = bpf_ntohs(p->key.sport);
+	s.now = p->now;
+	s.v6 = p->v6;
+	s.lowest = CONFIG.port_min;
+	s.size = CONFIG.port_max - CONFIG.port_min + 1;
+	if (p->key.proto != IPPROTO_TCP && p->key.proto != IPPROTO_UDP) {
+		s.lowest = 0;
+		s.size = ECHO_ID_MAX + 1;
+	}
+	s.start = bpf_get_prandom_u32() & 0xffff;
+	bpf_loop(2 * s.size + 1, port_try, &s, 0);
+	if (!s.found)
+		return drop(p, s.error ? s.error : DROP_NAT_NO_MAPPING);
+	p->xsport = s.tuple.dport;
+	return 0;
+}
+
+/* Gives back a claim that this packet has just made. */
+static __always_inline void port_release(struct pkt *p)
+{
+	struct flow_key tuple = {};
+	__u32 slot = 0;
+	void *table = bpf_map_lookup_elem(&replies, &slot);
+
+	tuple.saddr = p->xdaddr;
+	tuple.daddr = p->xsaddr;
+	tuple.sport = p->xdport;
+	tuple.dport = p->xsport;
+	tuple.proto = p->key.proto;
+	if (table)
+		bpf_map_delete_elem(table, &tuple);
+}
