@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// A reporter for node:test that writes one JSON line per finished test, for the runner to count.
+
+/** One finished test; suites are left out, their tests are there. */
+export interface TestResult {
+  name: string;
+  ok: boolean;
+  /** The reason; an empty text if none was given. */
+  skipped?: string;
+  seconds: number;
+}
+
+/** The part of node:test's events that counts. */
+interface TestEvent {
+  type: string;
+  data: {
+    name: string;
+    skip?: string | boolean;
+    details?: { type?: string; duration_ms?: number };
+  };
+}
+
+export default async function* report(events: AsyncIterable<TestEvent>): AsyncGenerator<string> {
+  for await (const { type, data } of events) {
+    if ((type !== "test:pass" && type !== "test:fail") || data.details?.type === "suite") continue;
+    const result: TestResult = {
+      name: data.name,
+      ok: type === "test:pass",
+      seconds: (data.details?.duration_ms ?? 0) / 1000,
+    };
+    if (data.skip !== undefined && data.skip !== false) result.skipped = data.skip === true ? "" : data.skip;
+    yield `${JSON.stringify(result)}\n`;
+  }
+}

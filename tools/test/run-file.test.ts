@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { waitFor } from "../../src/base/async.ts";
+import { inventory, killProcesses, leftovers } from "./leftovers.ts";
+import { type FileResult, runFile } from "./run-file.ts";
+
+describe("running one test file", () => {
+  let folder = "";
+  before(() => {
+    folder = mkdtempSync(join(tmpdir(), "hlt-run-"));
+  });
+  after(() => rmSync(folder, { recursive: true, force: true }));
+
+  function run(
+    source: string,
+    options: { timeoutMs?: number; grep?: string; mark?: string } = {},
+  ): Promise<FileResult> {
+    const path = join(folder, "case.mjs");
+    writeFileSync(path, `import test from "node:test";\n${source}\n`);
+    return runFile(path, { timeoutMs: 60_000, mark: "none", ...options });
+  }
+
+  const outcome = (result: FileResult): unknown[] =>
+    result.tests.map((one) => [one.name, one.ok, ...(one.skipped === undefined ? [] : [one.skipped])]);
+
+  test("counts passes, failures, skips; suites are no tests", async () => {
+    const result = await run(`
+      test.describe("suite", () => { test("good", () => {}); test("bad", () => { throw new Error("no"); }); });
+      test("later", { skip: "no kernel" }, () => {});`);
+    assert.deepEqual(outcome(result), [
+      ["good", true],
+      ["bad", false],
+      ["later", true, "no kernel"],
+    ]);
+    assert.equal(result.trouble, undefined);
+    assert.match(result.output, /Error: no/);
+  });
+
+  test("runs only what matches", async () => {
+    const result = await run('test("one", () => {}); test("two", () => {});', { grep: "two" });
+    assert.deepEqual(outcome(result), [["two", true]]);
+    assert.equal((await run('test("one", () => {});', { grep: "none" })).trouble, undefined);
+  });
+
+  test("a file that crashes, is empty, or skips in silence is a failure", async () => {
+    assert.match((await run("process.exit(3);")).trouble ?? "", /ended with 3/);
+    assert.match((await run("")).trouble ?? "", /holds no test/);
+    assert.match((await run('test("mute", { skip: true }, () => {});')).trouble ?? "", /without a reason/);
+  });
+
+  test("a file that hangs is stopped with the processes of its group", async () => {
+    const pidFile = join(folder, "pid");
+    const result = await run(
+      `import { spawn } from "node:child_process"; import { writeFileSync } from "node:fs";
+       writeFileSync(${JSON.stringify(pidFile)}, String(spawn("sleep", ["600"]).pid));
+       test("hangs", async () => { await new Promise(() => setInterval(() => {}, 1000)); });`,
+      { timeoutMs: 2000 },
+    );
+    assert.match(result.trouble ?? "", /not done after 2 s/);
+    const pid = readFileSync(pidFile, "utf8");
+    await waitFor("the child's end", () => !isRunning(pid));
+  });
+
+  test("a process that leaves its group is found by the run's mark", async () => {
+    const mark = `case-${process.pid}`;
+    const first = inventory(mark);
+    const result = await run(
+      `import { spawn } from "node:child_process";
+       test("leaves", () => { spawn("sleep", ["601"], { detached: true, stdio: "ignore" }).unref(); });`,
+      { mark },
+    );
+    assert.deepEqual(outcome(result), [["leaves", true]]);
+    const left = leftovers(first, inventory(mark)).filter((item) => item.startsWith("process"));
+    assert.equal(left.length, 1);
+    assert.match(left[0] ?? "", /^process \d+ sleep 601$/);
+    killProcesses(left);
+    await waitFor("the process's end", () => !isRunning((left[0] ?? "").split(" ")[1] ?? ""));
+  });
+});
+
+/** A killed child of a process that is gone may stay a zombie where nobody reaps: that is no running process. */
+function isRunning(pid: string): boolean {
+  if (!existsSync(`/proc/${pid}/stat`)) return false;
+  const state = spawnSync("ps", ["-o", "stat=", "-p", pid], { encoding: "utf8" }).stdout;
+  return !state.startsWith("Z");
+}
+
+test("leftovers come in the order in which they can be removed", () => {
+  const after = new Set([
+    "folder /run/hookline/a",
+    "pin /b/hl",
+    "netns hlt-1",
+    "process 5 sleep",
+    "pin /b/hl/x",
+    "link hlt0",
+  ]);
+  assert.deepEqual(leftovers(new Set(["link hlt0"]), after), [
+    "process 5 sleep",
+    "netns hlt-1",
+    "pin /b/hl/x",
+    "pin /b/hl",
+    "folder /run/hookline/a",
+  ]);
+});
