@@ -31,6 +31,7 @@ export const libc: {
   readonly unshare: (flags: number) => number;
   readonly mount: (source: string, target: string, type: string, flags: number, data: string) => number;
   readonly umount2: (target: string, flags: number) => number;
+  readonly flock: (fd: number, operation: number) => number;
   readonly prctl: (option: number, a: number, b: number, c: number, d: number) => number;
   readonly capget: (header: Memory, data: Memory) => number;
   readonly capset: (header: Memory, data: Memory) => number;
@@ -56,6 +57,7 @@ export const libc: {
   unshare: library.func("int unshare(int flags)"),
   mount: library.func("int mount(str source, str target, str type, ulong flags, str data)"),
   umount2: library.func("int umount2(str target, int flags)"),
+  flock: library.func("int flock(int fd, int operation)"),
   prctl: library.func("int prctl(int option, ulong a, ulong b, ulong c, ulong d)"),
   capget: library.func("int capget(void *header, void *data)"),
   capset: library.func("int capset(void *header, void *data)"),
