@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The CNI result of an ADD, in the version of the runtime's configuration, from the pod's interface and the result of
 // the plugins before us; and what a CHECK compares. Pure. For the CNI handler.
-import type { Address } from "../base/addr.ts";
-import { parseAddress } from "../base/addr.ts";
+import { type Address, parseAddress } from "../base/addr.ts";
+import { POD_GATEWAY } from "../engine/endpoint/spec.ts";
 import { CNI_VERSIONS, type CniConfig } from "./cni-protocol.ts";
 
 /** A pod's interface as the endpoint engine made it. */
@@ -20,9 +20,6 @@ export interface PodInterface {
   readonly ipv4?: Address;
   readonly ipv6?: Address;
 }
-
-/** Next hops inside every pod; the node answers for them, they exist on no wire. */
-export const POD_GATEWAY = { 4: "169.254.1.1", 6: "fe80::1" } as const;
 
 interface Interface {
   readonly name: string;
