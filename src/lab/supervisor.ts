@@ -101,12 +101,7 @@ async function bringUp(
   tell({ step: `${plan.nodes.length} agents` });
   const hosts = startNodes(plan, entry, bundle, log);
   const client = new KubeClient({ api: plan.apiUrl });
-  const runner = new PodRunner(
-    hosts,
-    podApi(client),
-    (pod, host) => [...entry, "lab", "serve-pod", pod.name, host.plan.name],
-    log,
-  );
+  const runner = new PodRunner(hosts, podApi(client), (pod) => [...entry, "lab", "serve-pod", pod.name], log);
   followPods(client, (pods) => runner.sync(pods), log);
   await Promise.all([...hosts.values()].map((host) => host.ready));
   tell({ step: `${plan.pods.length} pods` });
