@@ -10,12 +10,26 @@ import { abiPages } from "./gen/emit-docs.ts";
 import { sources } from "./gen/emit-source.ts";
 
 /**
- * All generated files by path from the root of the project.
+ * What comes from the object, by path from the root of the project.
  * @throws Fault ABI_REFUSED, ABI_INCOMPLETE, TOOL_MISSING, TOOL_FAILED
  */
-export async function generate(root = ROOT): Promise<Map<string, string>> {
+function generateAbi(root: string): Map<string, string> {
   const abi = readAbi(readBtf(buildBpf(root).object));
   return new Map([...sources(abi), ...abiPages(abi)]);
+}
+
+/** What comes from the tables in src/. Imported only now: they lean on generated code, which may be missing. */
+async function generateReference(): Promise<Map<string, string>> {
+  const { referencePages } = await import("./gen/emit-reference.ts");
+  return referencePages();
+}
+
+/**
+ * All generated files by path from the root of the project.
+ * @throws as generateAbi, and what stops src/ from being imported
+ */
+export async function generate(root = ROOT): Promise<Map<string, string>> {
+  return new Map([...generateAbi(root), ...(await generateReference())]);
 }
 
 /** Paths whose file is missing or differs from what is generated. */
@@ -25,14 +39,18 @@ export function stale(files: ReadonlyMap<string, string>, root = ROOT): string[]
   return [...files].filter(([path, text]) => !same(path, text)).map(([path]) => path);
 }
 
+function writeStale(files: ReadonlyMap<string, string>): void {
+  for (const path of stale(files)) {
+    mkdirSync(dirname(join(ROOT, path)), { recursive: true });
+    writeFileSync(join(ROOT, path), files.get(path) ?? "");
+    console.log(path);
+  }
+}
+
 if (import.meta.main) {
   try {
-    const files = await generate();
-    for (const path of stale(files)) {
-      mkdirSync(dirname(join(ROOT, path)), { recursive: true });
-      writeFileSync(join(ROOT, path), files.get(path) ?? "");
-      console.log(path);
-    }
+    writeStale(generateAbi(ROOT));
+    writeStale(await generateReference());
   } catch (thrown) {
     console.error(thrown instanceof Error ? thrown.message : thrown);
     process.exitCode = 1;

@@ -80,7 +80,7 @@ export function measureModule(module: Module): Measure[] {
 export function measureC(file: SourceFile): Measure[] {
   const found = [fileMeasure(file)];
   const pattern =
-    /^(?!(?:struct|enum|union|typedef|#|extern)\b)([A-Za-z_][^;{}=]*?)\b(\w+)\(([^;{}]*)\)\s*\{\n[\s\S]*?^\}/gm;
+    /^(?!(?:struct|enum|union)\s*\w*\s*\{|typedef\b|#|extern\b|SEC\()([A-Za-z_][^;{}=]*?)\b(\w+)\(([^;{}]*)\)\s*\{\n[\s\S]*?^\}/gm;
   for (const match of file.text.matchAll(pattern)) {
     const [all, , name = "", list = ""] = match;
     const place = { path: file.path, name, line: lineAt(file.text, match.index) };
