@@ -226,10 +226,10 @@ for (const [what, command, options, code, text] of wrong) {
 
 test("ADD of an interface name that the pod has already fails and leaves nothing behind", async () => {
   const pod = world.addNetns("taken");
-  ip(pod, ["link add eth0 type dummy"]);
+  ip(pod, ["link add eth0 type veth peer name eth1"]);
   assertError(await node.call("ADD", { containerId: "taken", netns: pod }), 101, /eth0/);
   await assertEmpty();
-  assert.deepEqual(await devices(pod), ["eth0", "lo"]);
+  assert.deepEqual(await devices(pod), ["eth0", "eth1", "lo"]);
   world.removeNetns(pod);
 });
 

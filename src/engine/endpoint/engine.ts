@@ -5,11 +5,12 @@ import type { Fault } from "../../base/fault.ts";
 import { Fault as FaultClass } from "../../base/fault.ts";
 import { listLinks } from "../../kernel/netlink/link.ts";
 import type { RtNetlink } from "../../kernel/netlink/socket.ts";
+import { wiringProblems } from "./check.ts";
 import { faults } from "./faults.ts";
 import { EndpointIds, hostDeviceName, planEndpoints } from "./plan.ts";
 import { attachmentKey, type Endpoint, type EndpointSpec } from "./spec.ts";
 import { EndpointFiles } from "./state.ts";
-import { unwire, wire, wiringProblems } from "./wire.ts";
+import { unwire, wire } from "./wire.ts";
 
 /** What the engine asks of the data plane. */
 export interface EndpointPorts {

@@ -125,23 +125,3 @@ export function unwire(device: string, netlink: RtNetlink): void {
   const [outcome] = netlink.attempt(deleteLink(device));
   if (outcome !== undefined && findLink(netlink, device)) throw outcome;
 }
-
-/** What of a pod's network is not as it was made, in sentences. */
-export function wiringProblems(spec: EndpointSpec & Wiring, netlink: RtNetlink): string[] {
-  const host = findLink(netlink, spec.device);
-  if (host === undefined) return [`device ${spec.device} is gone from the node`];
-  const problems: string[] = [];
-  if (host.index !== spec.ifindex) problems.push(`device ${spec.device} is another one than ADD made`);
-  if (!host.up) problems.push(`device ${spec.device} is down`);
-  try {
-    using pod = openRtNetlink(spec.netns);
-    const link = findLink(pod, spec.ifName);
-    if (link === undefined) problems.push(`the pod has no interface ${spec.ifName}`);
-    else if (link.mac !== spec.mac)
-      problems.push(`${spec.ifName} has MAC address ${link.mac}, not ${spec.mac}`);
-    else if (!link.up) problems.push(`${spec.ifName} is down in the pod`);
-  } catch (thrown) {
-    problems.push(`network namespace ${spec.netns}: ${Fault.from(thrown).detail}`);
-  }
-  return problems;
-}
