@@ -44,6 +44,7 @@ export const libc: {
     offset: number,
   ) => bigint;
   readonly munmap: (at: bigint, length: number) => number;
+  readonly fcntl: (fd: number, command: number, argument: number) => number;
 } = {
   socket: library.func("int socket(int domain, int type, int protocol)"),
   bind: library.func("int bind(int fd, void *address, uint length)"),
@@ -63,6 +64,7 @@ export const libc: {
   capset: library.func("int capset(void *header, void *data)"),
   mmap: library.func("intptr_t mmap(void *at, size_t length, int prot, int flags, int fd, long offset)"),
   munmap: library.func("int munmap(intptr_t at, size_t length)"),
+  fcntl: library.func("int fcntl(int fd, int command, long argument)"),
 };
 
 /** errno of the last C call of this thread. */
@@ -99,6 +101,14 @@ function numberOfBpf(): number {
 
 const sysBpf = numberOfBpf();
 
+/** include/uapi/linux/fcntl.h. */
+const F_DUPFD_CLOEXEC = 1030;
+
+/** Another fd of the same open file, which children do not inherit. */
+export function duplicate(fd: number): number {
+  return checked("fd.duplicate", `${fd}`, libc.fcntl(fd, F_DUPFD_CLOEXEC, 0));
+}
+
 /** Zeroed memory outside V8's heap: its address stays the same as long as the array is referenced. */
 export function allocate(bytes: number): Uint8Array {
   return new Uint8Array(new ArrayBuffer(bytes));
@@ -122,13 +132,37 @@ export function cString(text: string): Uint8Array {
   return memory;
 }
 
-/** A C function of a shared library: the declaration is a C prototype. */
-export type Declare = (prototype: string) => (...args: never[]) => unknown;
+/** Declares a C function of a shared library by its prototype; pointers come and go as opaque values. */
+export type Declare = <F extends (...args: never[]) => unknown>(prototype: string) => F;
 
-/** Loads a shared library by its soname. Throws koffi's error if there is none. */
+/** Loads a shared library by its soname. Throws the FFI package's error if there is none. */
 export function openLibrary(soname: string): Declare {
   const handle = koffi.load(soname);
-  return (prototype) => handle.func(prototype);
+  return (prototype) => handle.func(prototype) as never;
+}
+
+/** A pointer that C gave and only C understands; null is NULL. */
+export type Opaque = object | bigint | null;
+
+/**
+ * A C callback `int (*)(int level, const char *format, va_list args)` for libraries that print so. It stays valid
+ * until the process ends; both supported processors pass va_list as a pointer.
+ */
+export function printCallback(print: (level: number, format: Opaque, args: Opaque) => void): Opaque {
+  const prototype = koffi.proto("int print_callback(int level, void *format, void *args)");
+  return koffi.register((level: number, format: Opaque, args: Opaque) => {
+    print(level, format, args);
+    return 0;
+  }, koffi.pointer(prototype)) as Opaque;
+}
+
+const vsnprintf = library.func("int vsnprintf(void *out, size_t size, void *format, void *args)");
+
+/** The text that a `print` callback was given, cut at 4096 bytes. */
+export function formatPrinted(format: Opaque, args: Opaque): string {
+  const out = Buffer.alloc(4096);
+  vsnprintf(out, out.length, format, args);
+  return out.toString("utf8", 0, out.indexOf(0));
 }
 
 /**
