@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: Apache-2.0
+// The data plane under test: the object loaded by libbpf under one configuration, its maps as typed tables, its programs run
+// on single packets by BPF_PROG_TEST_RUN inside a network namespace, its events read back. Nothing is attached or pinned.
+import { join } from "node:path";
+import { mapCreate, progInfo, progTestRun } from "../../src/kernel/bpf.ts";
+import { BpfMap, UpdateFlag } from "../../src/kernel/bpf-map.ts";
+import { allocate, cString, libc, openLibrary, viewOf } from "../../src/kernel/ffi.ts";
+import { withNetns } from "../../src/kernel/netns.ts";
+import type { Codec, MapRow } from "../../src/maps/codec.ts";
+import { NODE_CONFIG_SIZE, type NodeConfig, writeNodeConfig } from "../../src/maps/gen/config.ts";
+import { MAPS } from "../../src/maps/gen/maps.ts";
+import {
+  type Counter,
+  FLOW_EVENT_SIZE,
+  type Flow,
+  type FlowEvent,
+  type FlowKey,
+  flowCodec,
+  flowKeyCodec,
+  type Reply,
+  readFlowEvent,
+  readSweepResult,
+  replyCodec,
+  SWEEP_RESULT_SIZE,
+  type SweepResult,
+} from "../../src/maps/gen/types.ts";
+
+const ROOT = join(import.meta.dirname, "../..");
+export const OBJECT = join(ROOT, "build/datapath.bpf.o");
+
+/** Ticks of the data plane's clock in a second. */
+export const TICKS_PER_SECOND = 1e9 / 2 ** 24;
+
+/** Everything on: what most tables run under. */
+export const ALL_ON: NodeConfig = {
+  enableIpv4: 1,
+  enableIpv6: 1,
+  masqueradeIpv4: 1,
+  masqueradeIpv6: 1,
+  masqueradeRemoteNodes: 0,
+  masqueradeToRouteSource: 0,
+  hostRouting: 1,
+  tunnel: 0,
+  events: 2,
+  portMin: 1024,
+  portMax: 65535,
+  tunnelPort: 8472,
+  timeoutTcpSyn: Math.round(60 * TICKS_PER_SECOND),
+  timeoutTcp: Math.round(8000 * TICKS_PER_SECOND),
+  timeoutTcpFin: Math.round(10 * TICKS_PER_SECOND),
+  timeoutAny: Math.round(60 * TICKS_PER_SECOND),
+};
+
+/** Every switch off; numbers stay. */
+export const ALL_OFF: NodeConfig = {
+  ...ALL_ON,
+  enableIpv4: 0,
+  enableIpv6: 0,
+  masqueradeIpv4: 0,
+  masqueradeIpv6: 0,
+  hostRouting: 0,
+  events: 0,
+  tunnelPort: 0,
+};
+
+export const HOOKS = ["from_pod", "to_pod", "from_net", "to_net"] as const;
+export type HookName = (typeof HOOKS)[number];
+
+/** What a program answers, in words. `pass` hands the packet to the kernel's stack. */
+export type Verdict = "pass" | "drop" | "redirect";
+const VERDICTS: Record<number, Verdict> = { 4294967295: "pass", 2: "drop", 7: "redirect" };
+
+const declare = openLibrary("libbpf.so.1");
+const libbpf = {
+  open: declare("intptr_t bpf_object__open_file(str path, void *opts)") as (p: string, o: null) => bigint,
+  setPrint: declare("void *libbpf_set_print(void *print)") as (print: null) => unknown,
+  load: declare("int bpf_object__load(intptr_t object)") as (object: bigint) => number,
+  close: declare("void bpf_object__close(intptr_t object)") as (object: bigint) => void,
+  findMap: declare("intptr_t bpf_object__find_map_by_name(intptr_t object, void *name)") as (
+    object: bigint,
+    name: Uint8Array,
+  ) => bigint,
+  findProgram: declare("intptr_t bpf_object__find_program_by_name(intptr_t object, void *name)") as (
+    object: bigint,
+    name: Uint8Array,
+  ) => bigint,
+  mapFd: declare("int bpf_map__fd(intptr_t map)") as (map: bigint) => number,
+  programFd: declare("int bpf_program__fd(intptr_t program)") as (program: bigint) => number,
+  setInitial: declare("int bpf_map__set_initial_value(intptr_t map, void *data, size_t size)") as (
+    map: bigint,
+    data: Uint8Array,
+    size: number,
+  ) => number,
+  setEntries: declare("int bpf_map__set_max_entries(intptr_t map, uint entries)") as (
+    map: bigint,
+    entries: number,
+  ) => number,
+  dup: declare("int fcntl(int fd, int command, int least)") as (fd: number, c: number, l: number) => number,
+};
+const F_DUPFD_CLOEXEC = 1030;
+
+/** Typed entries of one map; keys and values by the generated codecs. */
+export class Entries<K, V> {
+  readonly #map: BpfMap;
+  readonly #key: Codec<K>;
+  readonly #value: Codec<V>;
+
+  constructor(fd: number, key: Codec<K>, value: Codec<V>, name: string) {
+    this.#map = new BpfMap(fd, name);
+    this.#key = key;
+    this.#value = value;
+  }
+
+  get fd(): number {
+    return this.#map.fd;
+  }
+
+  set(key: K, value: V): void {
+    this.#key.write(this.#map.keyView, 0, key);
+    this.#value.write(this.#map.valueView, 0, value);
+    this.#map.update(UpdateFlag.any);
+  }
+
+  get(key: K): V | undefined {
+    this.#key.write(this.#map.keyView, 0, key);
+    return this.#map.lookup() ? this.#value.read(this.#map.valueView, 0) : undefined;
+  }
+
+  /** The values of all processors; empty if there is no entry. */
+  getPerCpu(key: K): V[] {
+    this.#key.write(this.#map.keyView, 0, key);
+    if (!this.#map.lookup()) return [];
+    const at = (_: unknown, cpu: number): V => this.#value.read(this.#map.valueView, cpu * this.#map.stride);
+    return Array.from({ length: this.#map.cpus }, at);
+  }
+
+  delete(key: K): void {
+    this.#key.write(this.#map.keyView, 0, key);
+    this.#map.delete();
+  }
+
+  entries(): [K, V][] {
+    const found: [K, V][] = [];
+    for (const { keys, values, count } of this.#map.batches()) {
+      const keyView = new DataView(keys.buffer);
+      const valueView = new DataView(values.buffer);
+      for (let i = 0; i < count; i++) {
+        found.push([
+          this.#key.read(keyView, i * this.#map.info.keySize),
+          this.#value.read(valueView, i * this.#map.stride * this.#map.cpus),
+        ]);
+      }
+    }
+    return found;
+  }
+
+  clear(): void {
+    for (const [key] of this.entries()) this.delete(key);
+  }
+
+  close(): void {
+    this.#map.close();
+  }
+}
+
+/** The ring buffer `events`, read through its mapping (Documentation/bpf/ringbuf.rst). */
+class Events {
+  readonly #consumer: DataView;
+  readonly #producer: DataView;
+  readonly #data: DataView;
+  readonly #mask: number;
+
+  constructor(fd: number, size: number) {
+    const [READ, WRITE, SHARED] = [1, 2, 1];
+    const page = 4096;
+    const consumer = libc.mmap(null, page, READ | WRITE, SHARED, fd, 0);
+    const producer = libc.mmap(null, page + 2 * size, READ, SHARED, fd, page);
+    this.#consumer = new DataView(viewOf(consumer, page));
+    this.#producer = new DataView(viewOf(producer, page));
+    this.#data = new DataView(viewOf(BigInt(producer) + BigInt(page), 2 * size));
+    this.#mask = size - 1;
+  }
+
+  drain(): FlowEvent[] {
+    const found: FlowEvent[] = [];
+    const end = this.#producer.getBigUint64(0, true);
+    let at = this.#consumer.getBigUint64(0, true);
+    while (at < end) {
+      const from = Number(at & BigInt(this.#mask));
+      const head = this.#data.getUint32(from, true);
+      const length = head & 0x3fff_ffff;
+      if ((head & 0x4000_0000) === 0 && length === FLOW_EVENT_SIZE) {
+        found.push(readFlowEvent(this.#data, from + 8));
+      }
+      at += BigInt((length + 8 + 7) & ~7);
+    }
+    this.#consumer.setBigUint64(0, at, true);
+    return found;
+  }
+}
+
+export interface RunOptions {
+  /** Device that the packet comes in by or leaves by. */
+  ifindex: number;
+  mark?: number;
+  /** Payload bytes per segment of a large packet, and how many segments. */
+  gso?: { size: number; segments: number };
+  repeat?: number;
+}
+
+export interface RunResult {
+  verdict: Verdict;
+  packet: Uint8Array;
+  mark: number;
+  /** Mean of one run. */
+  durationNs: number;
+}
+
+/** struct __sk_buff: the fields that a test run reads and writes. */
+const SKB = { size: 192, mark: 8, ifindex: 40, gsoSegs: 164, gsoSize: 176 } as const;
+
+export class TestDatapath implements Disposable {
+  readonly config: NodeConfig;
+  readonly flows: Entries<FlowKey, Flow>;
+  readonly replies: Entries<FlowKey, Reply>;
+  readonly #object: bigint;
+  readonly #netns: string;
+  readonly #programs = new Map<string, number>();
+  readonly #events: Events;
+  readonly #tables = new Map<string, Entries<unknown, unknown>>();
+
+  /** `tableSize`: entries of the flow table and of the index. */
+  constructor(config: NodeConfig, netns: string, tableSize = 1024) {
+    this.config = config;
+    this.#netns = netns;
+    libbpf.setPrint(null);
+    this.#object = libbpf.open(OBJECT, null);
+    if (BigInt(this.#object) === 0n) throw new Error(`${OBJECT}: cannot be opened; run npm run build`);
+    const rodata = allocate(NODE_CONFIG_SIZE);
+    writeNodeConfig(new DataView(rodata.buffer), 0, config);
+    const failed = libbpf.setInitial(
+      libbpf.findMap(this.#object, cString(".rodata.config")),
+      rodata,
+      rodata.length,
+    );
+    if (failed) throw new Error(`.rodata.config: ${failed}`);
+    const loaded = libbpf.load(this.#object);
+    if (loaded)
+      throw new Error(`${OBJECT}: refused by the kernel (${loaded}); bpftool -d prog loadall shows why`);
+    for (const name of [...HOOKS, "sweep"]) {
+      this.#programs.set(name, libbpf.programFd(libbpf.findProgram(this.#object, cString(name))));
+    }
+    this.flows = this.#inner("flows", flowKeyCodec, flowCodec, tableSize);
+    this.replies = this.#inner("replies", flowKeyCodec, replyCodec, tableSize);
+    this.#events = new Events(this.#mapFd("events"), MAPS.events.maxEntries);
+  }
+
+  /** A copy of the map's fd, so that closing a table leaves libbpf's own open. */
+  #mapFd(name: string): number {
+    return libbpf.dup(libbpf.mapFd(libbpf.findMap(this.#object, cString(name))), F_DUPFD_CLOEXEC, 3);
+  }
+
+  #inner<K, V>(name: "flows" | "replies", key: Codec<K>, value: Codec<V>, maxEntries: number): Entries<K, V> {
+    const fd = mapCreate({ name, type: 1, keySize: key.size, valueSize: value.size, maxEntries });
+    const outer = new BpfMap(this.#mapFd(name), name);
+    outer.keyView.setUint32(0, 0, true);
+    outer.valueView.setUint32(0, fd, true);
+    outer.update();
+    outer.close();
+    return new Entries(fd, key, value, name);
+  }
+
+  /** A map by its generated row: `table(MAPS.endpoints)`. */
+  table<K, V>(row: MapRow<K, V>): Entries<K, V> {
+    const known = this.#tables.get(row.name) as Entries<K, V> | undefined;
+    if (known) return known;
+    const made = new Entries(this.#mapFd(row.name), row.key, row.value, row.name);
+    this.#tables.set(row.name, made as Entries<unknown, unknown>);
+    return made;
+  }
+
+  program(name: string): number {
+    return this.#programs.get(name) ?? -1;
+  }
+
+  verifiedInstructions(name: string): number {
+    return progInfo(this.program(name), name).verifiedInstructions;
+  }
+
+  /** Runs one hook on one packet. */
+  run(hook: HookName, packet: Uint8Array, options: RunOptions): RunResult {
+    const ctx = allocate(SKB.size);
+    const view = new DataView(ctx.buffer);
+    view.setUint32(SKB.mark, options.mark ?? 0, true);
+    view.setUint32(SKB.ifindex, options.ifindex, true);
+    view.setUint32(SKB.gsoSize, options.gso?.size ?? 0, true);
+    view.setUint32(SKB.gsoSegs, options.gso?.segments ?? 0, true);
+    const run = { fd: this.program(hook), data: packet, ctx, repeat: options.repeat ?? 1 };
+    const result = withNetns(this.#netns, () => progTestRun(run));
+    const verdict = VERDICTS[result.retval];
+    if (!verdict) throw new Error(`${hook} gave ${result.retval}`);
+    const mark = new DataView(result.ctx.buffer, result.ctx.byteOffset).getUint32(SKB.mark, true);
+    return { verdict, packet: result.data, mark, durationNs: result.durationNs };
+  }
+
+  sweep(): SweepResult {
+    const { ctx } = progTestRun({ fd: this.program("sweep"), ctx: allocate(SWEEP_RESULT_SIZE) });
+    return readSweepResult(new DataView(ctx.buffer, ctx.byteOffset), 0);
+  }
+
+  /** Events since the last call. */
+  events(): FlowEvent[] {
+    return this.#events.drain();
+  }
+
+  /** Sum over all processors. */
+  counter(hook: number, reason: number): Counter {
+    const values = this.table(MAPS.counters).getPerCpu({ hook, reason });
+    return {
+      packets: values.reduce((sum, v) => sum + v.packets, 0n),
+      bytes: values.reduce((sum, v) => sum + v.bytes, 0n),
+    };
+  }
+
+  [Symbol.dispose](): void {
+    for (const table of [...this.#tables.values(), this.flows, this.replies]) table.close();
+    libbpf.close(this.#object);
+  }
+}
+
+/** Now, on the data plane's clock. */
+export function nowTicks(): number {
+  return Number((process.hrtime.bigint() >> 24n) & 0xffff_ffffn);
+}

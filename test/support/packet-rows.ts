@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+// Tables of packet tests: each row says what was there, what packet comes to which hook, and what must become of it. A
+// failing row shows the packet field by field, the rule reached, and the command that runs it alone.
+import assert from "node:assert/strict";
+import { relative } from "node:path";
+import { test } from "node:test";
+import type { Flow, FlowEvent, FlowKey, Reply } from "../../src/maps/gen/types.ts";
+import {
+  DropReason,
+  dropReasonText,
+  EventKind,
+  Hook,
+  MasqueradeRule,
+  masqueradeRuleText,
+} from "../../src/maps/gen/verdict.ts";
+import type { HookName, RunOptions, TestDatapath, Verdict } from "./datapath.ts";
+import type { Packet } from "./packet.ts";
+import { differences } from "./packet-fields.ts";
+import type { Devices } from "./packet-node.ts";
+
+/** What a row's functions get. */
+export interface Bench {
+  readonly datapath: TestDatapath;
+  readonly devices: Devices;
+}
+
+export interface Expectation {
+  verdict: Verdict;
+  /** The packet after the hook. Default: as it came. Not looked at if it is dropped. */
+  packet?: Packet;
+  /** Rule of the event, if there is one, else of the record. */
+  rule?: keyof typeof MasqueradeRule;
+  /** Why it is dropped; then there is exactly one drop event and one count. */
+  reason?: keyof typeof DropReason;
+  /** Whether a new-flow event is told. Default: no. */
+  fresh?: boolean;
+  event?: Partial<FlowEvent>;
+  /** Records and index entries after the packet. Default: not looked at. */
+  flows?: (entries: [FlowKey, Flow][]) => void;
+  replies?: (entries: [FlowKey, Reply][]) => void;
+}
+
+export interface Row {
+  name: string;
+  /** Map contents and earlier packets. */
+  given?: (bench: Bench) => void;
+  hook: HookName;
+  device: keyof Devices;
+  packet: Packet;
+  options?: Partial<RunOptions>;
+  expect: Expectation;
+}
+
+const HOOK: Record<HookName, number> = {
+  from_pod: Hook.HOOK_FROM_POD,
+  to_pod: Hook.HOOK_TO_POD,
+  from_net: Hook.HOOK_FROM_NET,
+  to_net: Hook.HOOK_TO_NET,
+};
+
+/** Sends a packet through a hook. */
+export function send(bench: Bench, hook: HookName, device: keyof Devices, packet: Packet): Verdict {
+  return bench.datapath.run(hook, packet.bytes(), { ifindex: bench.devices[device] }).verdict;
+}
+
+function ruleText(rule: number | undefined): string {
+  return rule === undefined ? "none was reached" : `${rule} (${masqueradeRuleText[rule] ?? "?"})`;
+}
+
+/** Lines of what differs from the expectation; empty if nothing does. */
+function judge(bench: Bench, row: Row): string[] {
+  const { datapath, devices } = bench;
+  const { expect } = row;
+  const hook = HOOK[row.hook];
+  const reason = expect.reason === undefined ? DropReason.FORWARDED : DropReason[expect.reason];
+  const before = datapath.counter(hook, reason);
+  const bytes = row.packet.bytes();
+  const result = datapath.run(row.hook, bytes, { ifindex: devices[row.device], ...row.options });
+  const after = datapath.counter(hook, reason);
+  const events = datapath.events();
+  const lines: string[] = [];
+  const same = (what: string, expected: unknown, actual: unknown): void => {
+    if (expected !== actual) lines.push(`${what}: expected ${expected}, actual ${actual}`);
+  };
+
+  same("verdict", expect.verdict, result.verdict);
+  if (result.verdict !== "drop")
+    lines.push(...differences((expect.packet ?? row.packet).bytes(), result.packet));
+  same("packets counted", 1n, after.packets - before.packets);
+  same("bytes counted", BigInt(bytes.length), after.bytes - before.bytes);
+  const silent = datapath.config.events === 0;
+  const kinds = expect.reason ? [EventKind.EVENT_DROP] : expect.fresh ? [EventKind.EVENT_NEW_FLOW] : [];
+  same("event kinds", silent ? "" : kinds.join(), events.map((event) => event.kind).join());
+  const event = events[0];
+  if (event) same("event reason", dropReasonText[reason], dropReasonText[event.reason]);
+  const rule = event?.rule ?? datapath.flows.entries()[0]?.[1].rule;
+  if (expect.rule) same("rule", ruleText(MasqueradeRule[expect.rule]), ruleText(rule));
+  for (const [field, value] of Object.entries(expect.event ?? {})) {
+    same(`event ${field}`, value, event?.[field as keyof FlowEvent]);
+  }
+  for (const check of [
+    () => expect.flows?.(datapath.flows.entries()),
+    () => expect.replies?.(datapath.replies.entries()),
+  ]) {
+    try {
+      check();
+    } catch (thrown) {
+      lines.push(thrown instanceof Error ? thrown.message : `${thrown}`);
+    }
+  }
+  if (lines.length > 0) lines.push(`rule reached: ${ruleText(rule)}`);
+  return lines;
+}
+
+/** Empties the flow table, its index and the ring. */
+export function reset({ datapath }: Bench): void {
+  datapath.flows.clear();
+  datapath.replies.clear();
+  datapath.events();
+}
+
+/** Registers one test per row. `bench` is asked when the test runs; `file` is import.meta.filename. */
+export function runRows(file: string, bench: () => Bench, rows: readonly Row[]): void {
+  const names = new Set(rows.map((row) => row.name));
+  assert.equal(names.size, rows.length, "two rows have the same name");
+  for (const row of rows) {
+    test(row.name, () => {
+      const here = bench();
+      reset(here);
+      row.given?.(here);
+      here.datapath.events();
+      const lines = judge(here, row);
+      if (lines.length === 0) return;
+      const path = relative(process.cwd(), file);
+      const pattern = row.name.replace(/[^\w ,:-]/g, ".");
+      lines.push(`run it alone: node_modules/.bin/node --test --test-name-pattern='^${pattern}$' ${path}`);
+      assert.fail(`\n  ${lines.join("\n  ")}`);
+    });
+  }
+}
