@@ -49,7 +49,7 @@ export function thisApt(): Apt {
       return new Set(known.map((match) => match[1] ?? ""));
     },
     install: (names) => aptGet(["install", "--no-install-recommends", ...names]),
-    update: () => aptGet(["update", "-o", "Acquire::Retries=1"]),
+    update: () => aptGet(["update", "--error-on=any", "-o", "Acquire::Retries=1"]),
   };
 }
 
@@ -61,48 +61,46 @@ function byHand(need: Need): string {
   return need.packages.map((choice) => choice.join(" and ")).join(", or ");
 }
 
-/** Installs what is needed. `say` gets a line before the installation starts. */
+/** Why a need without a choice stays open. `unreachable` is what the update of the lists ran into. */
+function refusal(need: Need, unreachable: string | undefined): string {
+  if (need.optional !== undefined) return `${need.name} is in no package of this system: ${need.optional}`;
+  if (unreachable === undefined)
+    return `${need.name} is missing and in no package of this system: install ${byHand(need)}`;
+  const why = `${need.name} is missing and apt is unreachable (${unreachable})`;
+  return `${why}: make the archive reachable, or install ${byHand(need)} by hand`;
+}
+
+/** Installs what is needed. `say` gets a line per thing before the installation starts. */
 export function installMissing(needs: readonly Need[], apt: Apt, say: (line: string) => void): Outcome {
   if (needs.length === 0) return { lines: [], failed: false };
-  const failed = needs.some((need) => need.optional === undefined);
+  const required = (list: readonly Need[]): boolean => list.some((need) => need.optional === undefined);
   if (!apt.exists) {
-    const lines = needs.map(
-      (need) => `${need.name} is missing and there is no apt-get: install it by hand (${need.why})`,
-    );
-    return { lines, failed };
+    const line = (need: Need): string =>
+      `${need.name} is missing and there is no apt-get: install it by hand (${need.why})`;
+    return { lines: needs.map(line), failed: required(needs) };
   }
   const names = needs.flatMap((need) => need.packages.flat());
   let known = apt.known(names);
-  let updated: string | undefined;
-  if (needs.some((need) => need.optional === undefined && choose(need, known) === undefined)) {
-    updated = apt.update();
+  let unreachable: string | undefined;
+  if (required(needs.filter((need) => choose(need, known) === undefined))) {
+    unreachable = apt.update();
     known = apt.known(names);
   }
-  const lines: string[] = [];
-  const wanted: { need: Need; choice: readonly string[] }[] = [];
-  for (const need of needs) {
-    const choice = choose(need, known);
-    if (choice) wanted.push({ need, choice });
-    else if (need.optional !== undefined)
-      lines.push(`${need.name} is in no package of this system: ${need.optional}`);
-    else if (updated !== undefined)
-      lines.push(`${need.name} is missing and apt is unreachable (${updated}): install ${byHand(need)}`);
-    else lines.push(`${need.name} is missing and in no package of this system: install ${byHand(need)}`);
-  }
-  for (const { need, choice } of wanted) say(`installing ${choice.join(", ")} (${need.why})`);
+  const open = needs.filter((need) => choose(need, known) === undefined);
+  const lines = open.map((need) => refusal(need, unreachable));
+  const chosen = needs.map((need) => ({ need, packages: choose(need, known) ?? [] }));
+  const wanted = chosen.filter(({ packages }) => packages.length > 0);
+  for (const { need, packages } of wanted) say(`installing ${packages.join(", ")} (${need.why})`);
   const reason = installChosen(
-    wanted.flatMap(({ choice }) => choice),
+    wanted.flatMap(({ packages }) => packages),
     apt,
   );
-  if (reason !== undefined) {
-    lines.push(
-      ...wanted.map(
-        ({ need }) => `${need.name} is missing and apt-get failed (${reason}): install ${byHand(need)}`,
-      ),
-    );
+  if (reason === undefined) return { lines, failed: required(open) };
+  for (const { need } of wanted) {
+    const why = `${need.name} is missing and apt-get failed (${reason})`;
+    lines.push(`${why}: put that right, or install ${byHand(need)} by hand`);
   }
-  const missing = reason === undefined ? needs.filter((need) => choose(need, known) === undefined) : needs;
-  return { lines, failed: missing.some((need) => need.optional === undefined) };
+  return { lines, failed: required(needs) };
 }
 
 /** Installs; if that fails, the lists may be old: updates them and tries once more. */

@@ -124,7 +124,7 @@ describe("installing", () => {
     const done = run([need("clang", [["clang-19"], ["clang"]])], apt);
     assert.equal(done.failed, true);
     const expected =
-      "clang is missing and apt is unreachable (E: Could not resolve the archive): install clang-19, or clang";
+      "clang is missing and apt is unreachable (E: Could not resolve the archive): make the archive reachable, or install clang-19, or clang by hand";
     assert.deepEqual(done.lines, [expected]);
     const known = archive(["clang"], [], "E: Could not resolve the archive");
     assert.match(
