@@ -25,9 +25,10 @@ export function addBpfEndpoint(group: Command): void {
     ["hookline bpf endpoint list", "what the packet path sees"],
   ]).action(async (_: unknown, command: Command) => {
     const options = command.optsWithGlobals<GlobalOptions & FormatOption>();
-    const { Pins } = await import("./pins.ts");
-    const { MAPS } = await import("../maps/gen/maps.ts");
-    const entries = new Pins(resolveTarget(options)).entries(MAPS.endpoints);
+    const { pinsOf } = await import("./pins.ts");
+    const { openPinned } = await import("../maps/table.ts");
+    using table = openPinned(pinsOf(resolveTarget(options)), "endpoints");
+    const entries = [...table.entries()];
     await printRows(
       options.output,
       COLUMNS,

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // `hookline bpf flow list`: the records of the flow table, each with its translation, state and deciding rule.
 import type { Command } from "commander";
-import type { MapShape } from "../maps/codec.ts";
-import type { Flow, FlowKey } from "../maps/gen/types.ts";
 import { type FormatOption, type GlobalOptions, withExamples, withFormat } from "./command.ts";
 import { formatSeconds, nowTicks } from "./duration.ts";
 import { type FlowRow, flowRow } from "./flows.ts";
@@ -24,10 +22,8 @@ const COLUMNS: Column<FlowRow>[] = [
 
 /** Records that still count, youngest first; `all` adds the expired ones that nobody has replaced yet. */
 export async function readFlows(options: GlobalOptions, all = false): Promise<FlowRow[]> {
-  const { Pins } = await import("./pins.ts");
-  const { MAPS } = await import("../maps/gen/maps.ts");
-  const shape = MAPS.flows.inner as MapShape<FlowKey, Flow>;
-  const records = new Pins(resolveTarget(options)).records("flows", shape);
+  const { pinsOf, readSlots } = await import("./pins.ts");
+  const records = readSlots(pinsOf(resolveTarget(options)), "flows");
   const now = nowTicks();
   return records
     .map(([key, flow]) => flowRow({ ...key, ...flow }, now))

@@ -22,11 +22,11 @@ export function addBpfIpmasq(group: Command): void {
     ["hookline bpf ipmasq list -o json", "with the rule that each one stands for"],
   ]).action(async (_: unknown, command: Command) => {
     const options = command.optsWithGlobals<GlobalOptions & FormatOption>();
-    const { Pins } = await import("./pins.ts");
-    const { MAPS } = await import("../maps/gen/maps.ts");
+    const { pinsOf } = await import("./pins.ts");
+    const { openPinned } = await import("../maps/table.ts");
     const { MasqueradeRule, masqueradeRuleText } = await import("../maps/gen/verdict.ts");
-    const rows = new Pins(resolveTarget(options))
-      .entries(MAPS.nonmasq_cidrs)
+    using table = openPinned(pinsOf(resolveTarget(options)), "nonmasq_cidrs");
+    const rows = [...table.entries()]
       .map(([prefix, { rule }]) => ({
         prefix: formatPrefix(prefix),
         rule,

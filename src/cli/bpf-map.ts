@@ -25,7 +25,7 @@ export function addBpfMap(group: Command): void {
     ["hookline bpf map list -o json", "with what each map is for"],
   ]).action(async (_: unknown, command: Command) => {
     const options = command.optsWithGlobals<GlobalOptions & FormatOption>();
-    const { Pins } = await import("./pins.ts");
-    await printRows(options.output, COLUMNS, new Pins(resolveTarget(options)).fills());
+    const { pinsOf, readFills } = await import("./pins.ts");
+    await printRows(options.output, COLUMNS, readFills(pinsOf(resolveTarget(options))));
   });
 }

@@ -29,13 +29,15 @@ export function addBpfMetrics(group: Command): void {
     ["watch -d hookline bpf metrics list", "what is growing"],
   ]).action(async (_: unknown, command: Command) => {
     const options = command.optsWithGlobals<GlobalOptions & FormatOption>();
-    const { Pins, sumCounters } = await import("./pins.ts");
-    const { MAPS } = await import("../maps/gen/maps.ts");
-    const rows = new Pins(resolveTarget(options)).perCpuEntries(MAPS.counters).map(([key, perCpu]) => ({
+    const { pinsOf } = await import("./pins.ts");
+    const { openPinned } = await import("../maps/table.ts");
+    using table = openPinned(pinsOf(resolveTarget(options)), "counters");
+    const rows = [...table.entriesPerCpu()].map(([key, perCpu]) => ({
       reason: key.reason,
       reasonText: dropReasonText[key.reason] ?? `reason ${key.reason}`,
       hook: hookText[key.hook] ?? `hook ${key.hook}`,
-      ...sumCounters(perCpu),
+      packets: perCpu.reduce((sum, counter) => sum + counter.packets, 0n),
+      bytes: perCpu.reduce((sum, counter) => sum + counter.bytes, 0n),
     }));
     rows.sort((a, b) => a.reason - b.reason || a.hook.localeCompare(b.hook));
     await printRows(options.output, COLUMNS, rows);

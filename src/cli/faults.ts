@@ -30,10 +30,6 @@ export const faults = defineFaults({
     text: (c) => `no maps are pinned under ${c.path}: no agent has loaded the data plane here`,
     exitCode: EXIT.notRunning,
   },
-  MAP_LAYOUT: {
-    text: (c) =>
-      `map ${c.map} has entries of ${c.here}, this hookline expects ${c.ours}: use the version that the agent runs`,
-  },
   NO_SUCH: { text: (c) => `no ${c.what} "${c.name}"${c.hint ? `; ${c.hint}` : ""}` },
   USAGE: { text: (c) => `${c.why}`, exitCode: EXIT.usage },
 });
