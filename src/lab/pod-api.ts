@@ -22,7 +22,11 @@ async function unlessGone(request: Promise<unknown>): Promise<void> {
 
 export function podApi(client: KubeClient): PodApi {
   return {
-    bind: (pod, node) => unlessGone(client.merge(pathOf(pod), { spec: { nodeName: node } })),
+    bind: (pod, node) => {
+      const target = { apiVersion: "v1", kind: "Node", name: node };
+      const binding = { apiVersion: "v1", kind: "Binding", metadata: { name: pod.name }, target };
+      return unlessGone(client.create(`${pathOf(pod)}/binding`, binding));
+    },
     writeStatus: (pod, status) =>
       unlessGone(client.merge(`${pathOf(pod)}/status`, { metadata: { uid: pod.uid }, status })),
     finish: (pod) => client.delete(`${pathOf(pod)}?gracePeriodSeconds=0`),

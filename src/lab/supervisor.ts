@@ -18,6 +18,7 @@ import { type PodHost, PodRunner } from "./pod-runner.ts";
 import { outcomeOf, spawnAt } from "./spawn.ts";
 import { ownIdentity, writeState, writeWhole } from "./state.ts";
 import { buildUnderlay } from "./underlay.ts";
+import { followUserManifests, linkUserManifests } from "./user-manifests.ts";
 
 /** One line on file descriptor 3. */
 export type Progress = { step: string } | { ready: true } | { failed: string };
@@ -49,6 +50,9 @@ function writeManifests(plan: LabPlan): void {
   for (const [file, objects] of Object.entries(labManifests(plan))) {
     writeFileSync(join(plan.manifestsDir, file), manifestText(objects));
   }
+  if (plan.userManifestsDir === "") return;
+  linkUserManifests(plan.userManifestsDir, plan.manifestsDir);
+  followUserManifests(plan.userManifestsDir, plan.manifestsDir);
 }
 
 /** Resolves when the outside server listens. It keeps running; if it ends, pods get refusals, which its log explains. */
@@ -93,6 +97,7 @@ async function bringUp(
     unixSocket: plan.apiSocket,
     tcp: { host: "127.0.0.1", port: 0, kubeconfig: plan.kubeconfig },
     manifestsDir: plan.manifestsDir,
+    podGrace: true,
     log,
   });
   tell({ step: "underlay network and outside server" });
