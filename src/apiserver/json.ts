@@ -90,6 +90,7 @@ export function unfit(document: unknown, limits: Pick<Limits, "depth" | "values"
   const walk = (value: unknown, depth: number): Unfit | undefined => {
     values += 1;
     if (values > limits.values) return { path: "", why: `more than ${limits.values} values` };
+    if (typeof value === "number" && !Number.isFinite(value)) return { path: "", why: "not a finite number" };
     if (typeof value !== "object" || value === null) return undefined;
     if (depth >= limits.depth) return { path: "", why: `nested deeper than ${limits.depth} levels` };
     const steps = Array.isArray(value) ? value.keys() : Object.keys(value);
