@@ -101,6 +101,8 @@ export interface MapSpec {
   flags?: number;
   /** For arrays and hashes of maps: a map with the shape that all inner maps have. */
   innerFd?: number;
+  /** Types of key and value, for those who print the map. */
+  btf?: { fd: number; key: number; value: number };
 }
 
 /** Makes a map; gives its fd. BPF_MAP_CREATE. */
@@ -113,6 +115,9 @@ export function mapCreate(spec: MapSpec): number {
     .u32(16, spec.flags ?? 0)
     .u32(20, spec.innerFd ?? 0)
     .name(28, spec.name)
+    .u32(48, spec.btf?.fd ?? 0)
+    .u32(52, spec.btf?.key ?? 0)
+    .u32(56, spec.btf?.value ?? 0)
     .run(BpfCommand.mapCreate, "map.create", spec.name);
 }
 

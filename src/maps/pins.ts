@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+// Pins: where maps and links live in a bpffs, so that they outlast the agent. Under the root, `maps/NAME` is a map of
+// bpf/abi/maps.h and `links/HOOK_IFINDEX` a program on a native device.
+import { existsSync, mkdirSync, readdirSync, rmdirSync, unlinkSync } from "node:fs";
+import { dirname } from "node:path";
+import { type MapInfo, objGet } from "../kernel/bpf.ts";
+import { isErrno } from "../kernel/errno.ts";
+import { isBpffs } from "../kernel/mount.ts";
+import { faults } from "./faults.ts";
+
+export function mapPin(bpfRoot: string, name: string): string {
+  return `${bpfRoot}/maps/${name}`;
+}
+
+export function linkPin(bpfRoot: string, hook: string, ifindex: number): string {
+  return `${bpfRoot}/links/${hook}_${ifindex}`;
+}
+
+/** Makes the folders for pins, for root only. @throws Fault NOT_BPFFS if `bpfRoot` does not lie in a bpffs */
+export function makePinFolders(bpfRoot: string): void {
+  let existing = bpfRoot;
+  while (!existsSync(existing)) existing = dirname(existing);
+  if (!isBpffs(existing)) throw faults.NOT_BPFFS({ path: bpfRoot });
+  for (const folder of ["maps", "links"]) mkdirSync(`${bpfRoot}/${folder}`, { recursive: true, mode: 0o700 });
+}
+
+/** fd of what is pinned at `path`, or undefined if nothing is. */
+export function openPin(path: string, readOnly = false): number | undefined {
+  try {
+    return objGet(path, readOnly);
+  } catch (thrown) {
+    if (isErrno(thrown, "ENOENT")) return undefined;
+    throw thrown;
+  }
+}
+
+/** False if nothing was pinned there. What was pinned lives on while something else holds it. */
+export function unpin(path: string): boolean {
+  try {
+    unlinkSync(path);
+    return true;
+  } catch (thrown) {
+    if (isErrno(thrown, "ENOENT")) return false;
+    throw thrown;
+  }
+}
+
+/** Paths of all pins under the root. */
+export function listPins(bpfRoot: string, folder: "maps" | "links"): string[] {
+  try {
+    return readdirSync(`${bpfRoot}/${folder}`).map((name) => `${bpfRoot}/${folder}/${name}`);
+  } catch (thrown) {
+    if (isErrno(thrown, "ENOENT")) return [];
+    throw thrown;
+  }
+}
+
+/** Takes away every pin and folder under the root: native devices lose their programs, maps their entries. */
+export function removePins(bpfRoot: string): void {
+  for (const folder of ["links", "maps"] as const) {
+    for (const path of listPins(bpfRoot, folder)) unpin(path);
+    if (existsSync(`${bpfRoot}/${folder}`)) rmdirSync(`${bpfRoot}/${folder}`);
+  }
+  if (existsSync(bpfRoot)) rmdirSync(bpfRoot);
+}
+
+/** What must be equal for programs to use an existing map; sizes may differ. */
+export type MapLayout = Pick<MapInfo, "type" | "keySize" | "valueSize" | "flags">;
+
+/** Flags that say how fds may be used, not how entries are laid out (BPF_F_RDONLY, BPF_F_WRONLY). */
+const ACCESS_FLAGS = 0x18;
+
+/** How an existing map differs from what is wanted, one phrase per field; none if it fits. */
+export function layoutDifferences(existing: MapLayout, wanted: MapLayout): string[] {
+  const fields: [string, number, number][] = [
+    ["type", existing.type, wanted.type],
+    ["key size", existing.keySize, wanted.keySize],
+    ["value size", existing.valueSize, wanted.valueSize],
+    ["flags", existing.flags & ~ACCESS_FLAGS, wanted.flags & ~ACCESS_FLAGS],
+  ];
+  return fields
+    .filter(([, is, wants]) => is !== wants)
+    .map(([what, is, wants]) => `${what} ${is}, wanted ${wants}`);
+}
+
+/** @throws Fault PIN_MISMATCH that names the fields */
+export function checkLayout(name: string, path: string, existing: MapLayout, wanted: MapLayout): void {
+  const differences = layoutDifferences(existing, wanted);
+  if (differences.length > 0) throw faults.PIN_MISMATCH({ name, path, why: differences.join(", ") });
+}
