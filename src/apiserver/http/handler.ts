@@ -19,7 +19,7 @@ import type { Resource } from "../registry.ts";
 import { success } from "../status.ts";
 import type { Form } from "../table/table.ts";
 import { sendFailure, sendJson, sendObject, sendPage, warn } from "./answer.ts";
-import { contentType, readBody, readOptionalBody } from "./body.ts";
+import { contentType, readObject, readPatch } from "./body.ts";
 import { Documents } from "./documents.ts";
 import { acceptedForm } from "./negotiate.ts";
 import { type ResourcePath, readTarget, resourcePath } from "./path.ts";
@@ -147,7 +147,7 @@ export class Handler {
       object = writer.update(address, path.subresource, body, options);
     } else {
       const types = resource.builtin ? Object.values(PATCHES) : [PATCHES.json, PATCHES.merge];
-      const body = await readBody(request, types, core.limits);
+      const body = await readPatch(request, types, core.limits);
       await ready();
       const type = contentType(request);
       object = writer.patch(
@@ -175,7 +175,7 @@ export class Handler {
 
   async #delete(call: Call, address: Address): Promise<void> {
     const { request, response, resource, query } = call;
-    const options = readDeleteOptions(await readOptionalBody(request, this.#parts.core.limits), query);
+    const options = readDeleteOptions(await this.#body(request), query);
     const { object, gone } = this.#parts.remover.delete(address, options);
     if (!gone) {
       sendJson(response, 200, { ...object, apiVersion: resource.apiVersion });
@@ -188,7 +188,7 @@ export class Handler {
 
   async #deleteCollection(call: Call): Promise<void> {
     const { request, response, resource, path, query } = call;
-    const options = readDeleteOptions(await readOptionalBody(request, this.#parts.core.limits), query);
+    const options = readDeleteOptions(await this.#body(request), query);
     const selects = selection(resource, path.namespace, query);
     for (const { object } of [...resource.collection.items()]) {
       if (!selects(object)) continue;
@@ -202,7 +202,7 @@ export class Handler {
   }
 
   #body(request: IncomingMessage): Promise<unknown> {
-    return readBody(request, ["application/json"], this.#parts.core.limits);
+    return readObject(request, this.#parts.core.limits);
   }
 
   #sendWritten(call: Call, code: number, object: KubeObject, options: WriteOptions): void {
