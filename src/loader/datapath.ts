@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+// The data plane as the agent holds it: loaded once per node, attached per device, swapped as a whole when the
+// configuration changes. Closing it leaves everything attached and pinned: the kernel carries on alone.
+import { performance } from "node:perf_hooks";
+import { type ProgInfo, progInfo, progTestRun } from "../kernel/bpf.ts";
+import { BpfMap } from "../kernel/bpf-map.ts";
+import { duplicate } from "../kernel/ffi.ts";
+import type { NodeConfig } from "../maps/gen/config.ts";
+import { MAPS } from "../maps/gen/maps.ts";
+import { type SweepResult, sweepResultCodec } from "../maps/gen/types.ts";
+import { type MapName, type Row, Table, type TableOf } from "../maps/table.ts";
+import { Attacher, type AttacherOptions, type Attachment, type DeviceMode } from "./attach.ts";
+import { faults } from "./faults.ts";
+import {
+  closeLoaded,
+  type Loaded,
+  type LoadedMap,
+  type LoadOptions,
+  load,
+  type ProgramName,
+} from "./load.ts";
+
+export type DatapathOptions = LoadOptions & AttacherOptions;
+
+/** One run of the sweep and how long it took. */
+export interface SweepRun extends SweepResult {
+  readonly durationMs: number;
+}
+
+/** The loaded data plane. All methods are synchronous; faults are the kernel's unless said otherwise. */
+export class Datapath implements Disposable {
+  readonly #options: DatapathOptions;
+  readonly #attacher: Attacher;
+  readonly #pods = new Set<number>();
+  readonly #devices = new Set<number>();
+  #loaded: Loaded;
+  /** From the first byte of the object read to the last map pinned. */
+  readonly loadMs: number;
+
+  constructor(options: DatapathOptions) {
+    const start = performance.now();
+    this.#options = options;
+    this.#loaded = load(options);
+    this.loadMs = performance.now() - start;
+    this.#attacher = new Attacher(options);
+  }
+
+  /** How programs come onto native devices. */
+  get deviceMode(): DeviceMode {
+    return this.#attacher.mode;
+  }
+
+  get maps(): readonly LoadedMap[] {
+    return [...this.#loaded.maps.values()];
+  }
+
+  /** fd of a map; it is closed with the data plane. */
+  map(name: MapName): number {
+    const map = this.#loaded.maps.get(name);
+    if (!map) throw faults.OBJECT_LAYOUT({ path: this.#options.objectPath, why: `it has no map ${name}` });
+    return map.fd;
+  }
+
+  /** A typed table over a map; close it when it is no longer used. */
+  table<N extends MapName>(name: N): TableOf<N> {
+    const row = MAPS[name] as Row<unknown, unknown>;
+    return new Table(new BpfMap(duplicate(this.map(name)), name), row) as unknown as TableOf<N>;
+  }
+
+  #programFd(name: ProgramName): number {
+    const fd = this.#loaded.programs.get(name);
+    if (fd === undefined)
+      throw faults.OBJECT_LAYOUT({ path: this.#options.objectPath, why: `it has no program ${name}` });
+    return fd;
+  }
+
+  /** The loaded programs, as the kernel describes them. */
+  programs(): ProgInfo[] {
+    return [...this.#loaded.programs].map(([name, fd]) => progInfo(fd, name));
+  }
+
+  /** Puts from_pod and to_pod on a pod's device on the node, or in the place of older ones. 0.1 ms. */
+  attachPod(ifindex: number): void {
+    this.#attacher.attachPod(ifindex, (hook) => this.#programFd(hook));
+    this.#pods.add(ifindex);
+  }
+
+  /** Takes our programs off; nothing happens if the device is gone, which takes them off itself. */
+  detachPod(ifindex: number): void {
+    this.#pods.delete(ifindex);
+    this.#attacher.detachPod(ifindex);
+  }
+
+  /** Puts from_net and to_net on a native device, or in the place of older ones. 25-35 ms for new TCX links. */
+  attachDevice(ifindex: number): void {
+    this.#attacher.attachDevice(ifindex, (hook) => this.#programFd(hook));
+    this.#devices.add(ifindex);
+  }
+
+  /** Takes our programs and their pins off a native device, also if it is gone. */
+  detachDevice(ifindex: number): void {
+    this.#devices.delete(ifindex);
+    this.#attacher.detachDevice(ifindex);
+  }
+
+  /** Our programs on a device; `progId` tells whether they are the ones that are loaded now. */
+  attachments(ifindex: number): Attachment[] {
+    return this.#attacher.attachments(ifindex);
+  }
+
+  /** Native devices with pinned links, from before a restart or now; some may be gone. */
+  linkedDevices(): number[] {
+    return this.#attacher.linkedDevices();
+  }
+
+  /**
+   * Loads the programs again with another configuration and swaps them on every device that this object attached; the
+   * maps stay. If the kernel refuses them nothing has changed. Gives what could not be swapped, by device; those keep
+   * their old programs.
+   */
+  reload(config: NodeConfig): Map<number, Error> {
+    const fresh = load({ ...this.#options, config });
+    // Both hold the same maps: those who were given an fd keep it.
+    closeLoaded({ maps: fresh.maps, programs: this.#loaded.programs });
+    this.#loaded = { maps: this.#loaded.maps, programs: fresh.programs };
+    const failures = new Map<number, Error>();
+    const swap = (ifindex: number, attach: () => void): void => {
+      try {
+        attach();
+      } catch (thrown) {
+        failures.set(ifindex, thrown as Error);
+      }
+    };
+    for (const ifindex of this.#pods) swap(ifindex, () => this.attachPod(ifindex));
+    for (const ifindex of this.#devices) swap(ifindex, () => this.attachDevice(ifindex));
+    return failures;
+  }
+
+  /** Removes dead records from the flow table. Occupies this thread while it runs. @throws Fault SWEEP_FAILED */
+  sweep(): SweepRun {
+    const start = performance.now();
+    const ctx = new Uint8Array(sweepResultCodec.size);
+    const run = progTestRun({ fd: this.#programFd("sweep"), ctx });
+    if (run.retval !== 0) throw faults.SWEEP_FAILED({ retval: run.retval });
+    const { buffer, byteOffset, byteLength } = run.ctx;
+    const result = sweepResultCodec.read(new DataView(buffer, byteOffset, byteLength), 0);
+    return { ...result, durationMs: performance.now() - start };
+  }
+
+  /** Closes the fds. Programs stay attached, maps and links pinned. */
+  close(): void {
+    this.#attacher.close();
+    closeLoaded(this.#loaded);
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+/** Loads the data plane: pinned maps are taken over with their entries, missing ones made and pinned. */
+export function openDatapath(options: DatapathOptions): Datapath {
+  return new Datapath(options);
+}

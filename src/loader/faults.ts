@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+// Codes of the loader: an object that does not open, does not load, or was built from another ABI.
+import { defineFaults } from "../base/fault.ts";
+
+export const faults = defineFaults({
+  OBJECT_MISSING: { text: (c) => `${c.path}: ${c.why}: build it with npm run build` },
+  OBJECT_LAYOUT: { text: (c) => `${c.path} was built from another ABI: ${c.why}` },
+  OBJECT_REFUSED: { text: (c) => `${c.path}: ${c.errno}: ${c.why}` },
+  VERIFIER: {
+    text: (c) =>
+      `the kernel refuses program ${c.program}: ${c.line}${c.source ? ` at "${c.source}"` : ""}; the full log is in ${c.file}`,
+  },
+  SWEEP_FAILED: { text: (c) => `sweep ended with ${c.retval}`, retriable: true },
+});

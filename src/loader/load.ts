@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+// Loads the object: configuration into .rodata, sizes from the options, pinned maps taken over, new ones pinned. Gives
+// fds of maps and programs; what is already attached keeps running its old programs until attach.ts swaps them.
+import { closeSync, readFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { mapInfo, objPin } from "../kernel/bpf.ts";
+import { errnoName } from "../kernel/errno.ts";
+import { allocate } from "../kernel/ffi.ts";
+import { BpfObject, type ObjectMap, takeMessages } from "../kernel/libbpf.ts";
+import { type NodeConfig, nodeConfigCodec } from "../maps/gen/config.ts";
+import { checkLayout, makePinFolders, mapPin, openPin } from "../maps/pins.ts";
+import type { MapName } from "../maps/table.ts";
+import { faults } from "./faults.ts";
+import { fillFirstSlot, makeTemplate } from "./inner-tables.ts";
+import { logText, readVerifierLog, saveVerifierLog } from "./verifier-log.ts";
+
+/** Becomes the beginning of the names of data maps in `bpftool map`. */
+const OBJECT_NAME = "hookline";
+const CONFIG_SECTION = ".rodata.config";
+/** Texts for user space, in BTF: nothing that runs needs them. */
+const TEXTS_SECTION = ".rodata.texts";
+
+/** The verifier writes here only if it refuses a program; untouched pages cost nothing. */
+const LOG_BYTES = 16 << 20;
+
+export const PROGRAMS = ["from_pod", "to_pod", "from_net", "to_net", "sweep"] as const;
+export type ProgramName = (typeof PROGRAMS)[number];
+
+/** Entries of each map; bytes, a power of 2, for `events`; of `flows` and `replies` the size of a new table. */
+export type MapSizes = Partial<Record<MapName, number>>;
+
+export interface LoadOptions {
+  /** The compiled object. */
+  objectPath: string;
+  /** Folder in a bpffs, made if need be. */
+  bpfRoot: string;
+  config: NodeConfig;
+  /** Absent: the sizes of bpf/abi/maps.h. */
+  sizes?: MapSizes;
+  /** Folder for the log of a refused program. Default: the folder for temporary files. */
+  logFolder?: string;
+}
+
+export interface LoadedMap {
+  readonly name: MapName;
+  readonly fd: number;
+  /** It was pinned before, with its entries. */
+  readonly adopted: boolean;
+  /** As it is; an adopted map keeps its size, whatever the options say. Of maps of maps the number of slots. */
+  readonly maxEntries: number;
+}
+
+/** What a load gives. The fds are the caller's. */
+export interface Loaded {
+  readonly maps: ReadonlyMap<MapName, LoadedMap>;
+  readonly programs: ReadonlyMap<ProgramName, number>;
+}
+
+function readObject(path: string): Uint8Array {
+  try {
+    return readFileSync(path);
+  } catch (cause) {
+    throw faults.OBJECT_MISSING({ path, why: cause instanceof Error ? cause.message : cause }, cause);
+  }
+}
+
+function configure(object: BpfObject, options: LoadOptions): void {
+  const path = options.objectPath;
+  const section = object.maps.find((map) => map.name === CONFIG_SECTION);
+  if (!section) throw faults.OBJECT_LAYOUT({ path, why: `it has no ${CONFIG_SECTION}` });
+  const bytes = allocate(nodeConfigCodec.size);
+  if (section.initialSize !== bytes.length) {
+    throw faults.OBJECT_LAYOUT({
+      path,
+      why: `its configuration has ${section.initialSize} bytes, not ${bytes.length}`,
+    });
+  }
+  nodeConfigCodec.write(new DataView(bytes.buffer), 0, options.config);
+  section.setInitialValue(bytes);
+  object.maps.find((map) => map.name === TEXTS_SECTION)?.skip();
+}
+
+/** Sets the size of a map that will be made, or takes over the pinned one; gives the fds to close after the load. */
+function prepareMap(map: ObjectMap, options: LoadOptions): { adopted: boolean; borrowed: number[] } {
+  const path = mapPin(options.bpfRoot, map.name);
+  const pinned = openPin(path);
+  if (pinned !== undefined) {
+    checkLayout(map.name, path, mapInfo(pinned, map.name), map);
+    map.reuse(pinned);
+    return { adopted: true, borrowed: [pinned] };
+  }
+  if (map.inner) {
+    const template = makeTemplate(map.inner);
+    map.setInnerTemplate(template);
+    return { adopted: false, borrowed: [template] };
+  }
+  const size = options.sizes?.[map.name as MapName];
+  if (size !== undefined) map.setMaxEntries(size);
+  return { adopted: false, borrowed: [] };
+}
+
+/** @throws Fault VERIFIER if the kernel refused a program, else OBJECT_REFUSED with libbpf's words */
+function loadOrExplain(object: BpfObject, options: LoadOptions): void {
+  const buffer = allocate(LOG_BYTES);
+  for (const program of object.programs) program.logTo(buffer);
+  const failure = object.load();
+  if (failure === 0) return;
+  const messages = takeMessages();
+  const log = logText(buffer);
+  const program = messages
+    .map((line) => /^prog '(\w+)': (BPF program load failed|failed to load)/.exec(line)?.[1])
+    .find(Boolean);
+  if (program === undefined || log === "") {
+    const why = messages.at(0) ?? "libbpf gives no reason";
+    throw faults.OBJECT_REFUSED({ path: options.objectPath, errno: errnoName(failure), why });
+  }
+  const file = saveVerifierLog(options.logFolder ?? tmpdir(), program, log);
+  throw faults.VERIFIER({ program, file, ...readVerifierLog(log) });
+}
+
+/**
+ * Loads the object's maps and programs.
+ * @throws Fault OBJECT_*, VERIFIER, NOT_BPFFS, PIN_MISMATCH, or of the kernel; then nothing that ran has changed
+ */
+export function load(options: LoadOptions): Loaded {
+  makePinFolders(options.bpfRoot);
+  using object = new BpfObject(readObject(options.objectPath), OBJECT_NAME);
+  configure(object, options);
+  const borrowed: number[] = [];
+  const adopted = new Set<string>();
+  try {
+    const declared = object.maps.filter((map) => !map.internal);
+    for (const map of declared) {
+      const prepared = prepareMap(map, options);
+      borrowed.push(...prepared.borrowed);
+      if (prepared.adopted) adopted.add(map.name);
+    }
+    loadOrExplain(object, options);
+    return take(object, declared, adopted, options);
+  } finally {
+    for (const fd of borrowed) closeSync(fd);
+  }
+}
+
+/** Takes the fds over from libbpf, completes new maps and pins them. */
+function take(
+  object: BpfObject,
+  declared: ObjectMap[],
+  adopted: ReadonlySet<string>,
+  options: LoadOptions,
+): Loaded {
+  const maps = new Map<MapName, LoadedMap>();
+  const programs = new Map<ProgramName, number>();
+  try {
+    for (const map of declared) {
+      const name = map.name as MapName;
+      const fd = map.takeFd();
+      maps.set(name, { name, fd, adopted: adopted.has(name), maxEntries: mapInfo(fd, name).maxEntries });
+      if (map.inner) {
+        fillFirstSlot(fd, { name, shape: map.inner, entries: options.sizes?.[name], btfFd: object.btfFd });
+      }
+      if (!adopted.has(name)) objPin(fd, mapPin(options.bpfRoot, name));
+    }
+    for (const program of object.programs) programs.set(program.name as ProgramName, program.takeFd());
+    const missing = PROGRAMS.find((name) => !programs.has(name));
+    if (missing)
+      throw faults.OBJECT_LAYOUT({ path: options.objectPath, why: `it has no program ${missing}` });
+    return { maps, programs };
+  } catch (thrown) {
+    closeLoaded({ maps, programs });
+    throw thrown;
+  }
+}
+
+/** Closes the fds; what is pinned or attached lives on. */
+export function closeLoaded(loaded: Loaded): void {
+  for (const map of loaded.maps.values()) closeSync(map.fd);
+  for (const fd of loaded.programs.values()) closeSync(fd);
+}
