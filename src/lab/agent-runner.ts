@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // One node's agent: started in the node's namespace and control group with the node's own directories, started again
 // whenever it dies, until the lab ends.
-import type { ChildProcess } from "node:child_process";
-import { mkdirSync } from "node:fs";
+import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { backoffMs, waitFor } from "../base/async.ts";
 import type { Log } from "../base/log.ts";
 import { findCgroup2, mountBpffs } from "../kernel/mount.ts";
+import { faults } from "./faults.ts";
 import type { LabPlan, NodePlan } from "./plan.ts";
 import { spawnAt } from "./spawn.ts";
 import { unixGet } from "./unix-get.ts";
@@ -14,19 +14,41 @@ import { unixGet } from "./unix-get.ts";
 /** An agent that lived this long has started well: the next death waits briefly again. */
 const SETTLED_MS = 10_000;
 const START_TIMEOUT_MS = 30_000;
+/** So many deaths before it has ever answered are not bad luck. */
+const HOPELESS_DEATHS = 3;
+
+/** The last line of a file, "" if there is none. */
+function lastLine(path: string): string {
+  try {
+    return readFileSync(path, "utf8").trimEnd().split("\n").at(-1) ?? "";
+  } catch {
+    return "";
+  }
+}
 
 export class AgentRunner {
   readonly node: NodePlan;
   readonly #argv: string[];
   readonly #log: Log;
+  readonly #onChange: (answers: boolean) => void;
+  readonly #first = Promise.withResolvers<void>();
+  #answered = false;
   #deaths = 0;
 
-  /** `entry` is the command that runs `hookline`. */
-  constructor(plan: LabPlan, node: NodePlan, entry: string[], log: Log) {
+  /**
+   * `entry` is the command that runs `hookline`. `onChange` is told when the agent begins to answer, and when it has
+   * died.
+   */
+  constructor(
+    plan: LabPlan,
+    node: NodePlan,
+    start: { entry: string[]; log: Log; onChange: (answers: boolean) => void },
+  ) {
     this.node = node;
-    this.#log = log.child({ node: node.name });
+    this.#log = start.log.child({ node: node.name });
+    this.#onChange = start.onChange;
     this.#argv = [
-      ...entry,
+      ...start.entry,
       "agent",
       ...["--node-name", node.name],
       ...["--api", plan.apiUrl],
@@ -43,31 +65,55 @@ export class AgentRunner {
     this.#spawn();
   }
 
+  /** Resolves when the agent has answered for the first time. @throws Fault AGENT_START */
+  ready(): Promise<void> {
+    return this.#first.promise;
+  }
+
   #spawn(): void {
     const startedAt = performance.now();
-    const child: ChildProcess = spawnAt(
-      { netns: this.node.netns, cgroup: join(this.node.cgroup, "agent") },
-      this.#argv,
-      { log: this.node.log, detached: true },
-    );
+    const child = spawnAt({ netns: this.node.netns, cgroup: join(this.node.cgroup, "agent") }, this.#argv, {
+      log: this.node.log,
+      detached: true,
+    });
+    const death = new AbortController();
     child.once("error", (err) => this.#log.error({ err }, "agent does not start"));
     child.once("exit", (code, signal) => {
+      death.abort();
+      this.#onChange(false);
       if (performance.now() - startedAt > SETTLED_MS) this.#deaths = 0;
       const waitMs = backoffMs(this.#deaths++, 50, 5_000);
       this.#log.warn({ code, signal }, "agent ended; starting it again");
+      if (!this.#answered && this.#deaths >= HOPELESS_DEATHS) this.#giveUp(`it ended with status ${code}`);
       setTimeout(() => this.#spawn(), waitMs);
     });
+    this.#answers(death.signal).then(
+      () => {
+        this.#answered = true;
+        this.#first.resolve();
+        this.#onChange(true);
+      },
+      () => {
+        if (!this.#answered && !death.signal.aborted) this.#giveUp(`no answer within ${START_TIMEOUT_MS} ms`);
+      },
+    );
   }
 
-  /** Resolves when the agent answers. @throws Fault TIMEOUT */
-  async ready(): Promise<void> {
+  #giveUp(why: string): void {
+    const { name, log } = this.node;
+    this.#first.reject(faults.AGENT_START({ node: name, why, last: lastLine(log) }));
+  }
+
+  async #answers(death: AbortSignal): Promise<void> {
     await waitFor(
       `the agent of ${this.node.name}`,
       async () => {
+        if (death.aborted) return true;
         await unixGet(join(this.node.runDir, "agent.sock"), "/v1/health");
         return true;
       },
-      { timeoutMs: START_TIMEOUT_MS, intervalMs: 50 },
+      { timeoutMs: START_TIMEOUT_MS, intervalMs: 30 },
     );
+    death.throwIfAborted();
   }
 }

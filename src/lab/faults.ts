@@ -34,6 +34,7 @@ export const faults = defineFaults({
     exitCode: USAGE,
   },
   LAB_START: { text: (c) => `lab "${c.name}" did not come up: ${c.why}${c.tail ? `\n${c.tail}` : ""}` },
+  AGENT_START: { text: (c) => `the agent of ${c.node} does not start (${c.why}): ${c.last}` },
   LAB_LEFTOVER: { text: (c) => `lab "${c.name}" left something behind: ${c.what}` },
   LAB_COMMAND: { text: (c) => `${c.command}: ${c.why}` },
   SOCKET_SILENT: {

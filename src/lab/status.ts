@@ -45,7 +45,7 @@ async function nodeStatus(node: LabPlan["nodes"][number]): Promise<LabNodeStatus
     const report = await unixGet<StatusReport>(join(node.runDir, "agent.sock"), "/v1/status");
     return { ...facts, agent: report.overall.state, text: report.overall.text };
   } catch (thrown) {
-    return { ...facts, agent: "silent", text: Fault.from(thrown).detail };
+    return { ...facts, agent: "silent", text: String(Fault.from(thrown).context.why) };
   }
 }
 

@@ -12,6 +12,7 @@ import { AgentRunner } from "./agent-runner.ts";
 import { cniRunner } from "./cni-runner.ts";
 import { downLab } from "./down.ts";
 import { labManifests, manifestText } from "./manifests.ts";
+import { writeNodeStatus } from "./node-status.ts";
 import { type LabPlan, labStateDir } from "./plan.ts";
 import { followPods, podApi } from "./pod-api.ts";
 import { type PodHost, PodRunner } from "./pod-runner.ts";
@@ -73,10 +74,20 @@ function startOutside(plan: LabPlan, entry: string[], log: Log): Promise<void> {
   });
 }
 
-function startNodes(plan: LabPlan, entry: string[], bundle: string, log: Log): Map<string, PodHost> {
+interface Tools {
+  entry: string[];
+  bundle: string;
+  client: KubeClient;
+  log: Log;
+}
+
+function startNodes(plan: LabPlan, { entry, bundle, client, log }: Tools): Map<string, PodHost> {
   const hosts = new Map<string, PodHost>();
   for (const node of plan.nodes) {
-    const agent = new AgentRunner(plan, node, entry, log);
+    const onChange = (answers: boolean): void => {
+      writeNodeStatus(client, node.name, answers).catch((err) => log.warn({ err }, "node status"));
+    };
+    const agent = new AgentRunner(plan, node, { entry, log, onChange });
     agent.start();
     hosts.set(node.name, { plan: node, cni: cniRunner(node, bundle), ready: agent.ready() });
   }
@@ -104,8 +115,8 @@ async function bringUp(
   buildUnderlay(plan);
   const outside = startOutside(plan, entry, log);
   tell({ step: `${plan.nodes.length} agents` });
-  const hosts = startNodes(plan, entry, bundle, log);
   const client = new KubeClient({ api: plan.apiUrl });
+  const hosts = startNodes(plan, { entry, bundle, client, log });
   const runner = new PodRunner(hosts, podApi(client), (pod) => [...entry, "lab", "serve-pod", pod.name], log);
   followPods(client, (pods) => runner.sync(pods), log);
   await Promise.all([...hosts.values()].map((host) => host.ready));

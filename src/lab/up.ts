@@ -59,14 +59,12 @@ function tailOf(path: string): string {
 
 /** Resolves when the supervisor says that all is up. @throws Fault LAB_START with the end of its log */
 function whenReady(supervisor: ChildProcess, plan: LabPlan, say: (line: string) => void): Promise<void> {
-  const log = join(plan.stateDir, "supervisor.log");
   return new Promise((resolve, reject) => {
-    const fail = (why: string): void => {
-      const tail = [tailOf(log), ...plan.nodes.slice(0, 1).map((node) => tailOf(node.log))].join("\n");
-      reject(faults.LAB_START({ name: plan.name, why, tail }));
-    };
+    const fail = (why: string, tail = ""): void => reject(faults.LAB_START({ name: plan.name, why, tail }));
     supervisor.once("error", (error) => fail(error.message));
-    supervisor.once("exit", (code) => fail(`its supervisor ended with status ${code}`));
+    supervisor.once("close", (code) => {
+      fail(`its supervisor ended with status ${code}`, tailOf(join(plan.stateDir, "supervisor.log")));
+    });
     createInterface(supervisor.stdio[3] as Readable).on("line", (line) => {
       const progress = JSON.parse(line) as Progress;
       if ("step" in progress) say(`  starting ${progress.step}`);
