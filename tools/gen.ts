@@ -4,32 +4,36 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { buildBpf, ROOT } from "./build-bpf.ts";
-import { readAbi } from "./gen/abi.ts";
+import { type Abi, readAbi } from "./gen/abi.ts";
 import { readBtf } from "./gen/btf.ts";
 import { abiPages } from "./gen/emit-docs.ts";
 import { sources } from "./gen/emit-source.ts";
 
 /**
- * What comes from the object, by path from the root of the project.
+ * What comes from the object.
  * @throws Fault ABI_REFUSED, ABI_INCOMPLETE, TOOL_MISSING, TOOL_FAILED
  */
-function generateAbi(root: string): Map<string, string> {
-  const abi = readAbi(readBtf(buildBpf(root).object));
+function objectAbi(root: string): Abi {
+  return readAbi(readBtf(buildBpf(root).object));
+}
+
+function fromObject(abi: Abi): Map<string, string> {
   return new Map([...sources(abi), ...abiPages(abi)]);
 }
 
 /** What comes from the tables in src/. Imported only now: they lean on generated code, which may be missing. */
-async function generateReference(): Promise<Map<string, string>> {
+async function fromSources(abi: Abi): Promise<Map<string, string>> {
   const { referencePages } = await import("./gen/emit-reference.ts");
-  return referencePages();
+  return referencePages(abi);
 }
 
 /**
  * All generated files by path from the root of the project.
- * @throws as generateAbi, and what stops src/ from being imported
+ * @throws as objectAbi, and what stops src/ from being imported
  */
 export async function generate(root = ROOT): Promise<Map<string, string>> {
-  return new Map([...generateAbi(root), ...(await generateReference())]);
+  const abi = objectAbi(root);
+  return new Map([...fromObject(abi), ...(await fromSources(abi))]);
 }
 
 /** Paths whose file is missing or differs from what is generated. */
@@ -49,8 +53,9 @@ function writeStale(files: ReadonlyMap<string, string>): void {
 
 if (import.meta.main) {
   try {
-    writeStale(generateAbi(ROOT));
-    writeStale(await generateReference());
+    const abi = objectAbi(ROOT);
+    writeStale(fromObject(abi));
+    writeStale(await fromSources(abi));
   } catch (thrown) {
     console.error(thrown instanceof Error ? thrown.message : thrown);
     process.exitCode = 1;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Writes the part of docs/reference that comes from TypeScript: options.md from the agent's table of options, cli.md
-// from the commands' own help.
+// Writes the part of docs/reference that comes from TypeScript: options.md from the agent's table of options, config.md
+// from the object and that table, cli.md from the commands' own help.
 import type { Command } from "commander";
 import {
   environmentName,
@@ -10,7 +10,9 @@ import {
   type Option,
 } from "../../src/agent/options.ts";
 import { buildProgram } from "../../src/cli/program.ts";
-import { table } from "./emit-docs.ts";
+import type { Abi, Field } from "./abi.ts";
+import { configPage, table } from "./emit-docs.ts";
+import { camel } from "./emit-struct.ts";
 
 const HELP_WIDTH = 110;
 
@@ -81,10 +83,19 @@ function cliPage(): string {
   ].join("\n");
 }
 
+/** Names of the options that fill a field of struct node_config. */
+function optionsOf(field: Field): string {
+  const names = OPTION_NAMES.filter((name) =>
+    (OPTIONS[name] as Option<unknown>).fields?.includes(camel(field.name)),
+  );
+  return names.map(code).join(" ");
+}
+
 /** Pages by path. */
-export function referencePages(): Map<string, string> {
+export function referencePages(abi: Abi): Map<string, string> {
   return new Map([
     ["docs/reference/cli.md", cliPage()],
+    ["docs/reference/config.md", configPage(abi, optionsOf)],
     ["docs/reference/options.md", optionsPage()],
   ]);
 }
