@@ -255,32 +255,46 @@ for (const [name, configOf] of endpoints) {
       );
     });
 
-    test("custom resources and their status", async () => {
+    test("custom resources, with and without a status subresource", async () => {
       const custom = config.makeApiClient(CustomObjectsApi);
-      const at = { group: "cilium.io", version: "v2", namespace, plural: "ciliumendpoints" };
-      const body = {
+      const at = { group: "cilium.io", version: "v2" };
+      const endpoint = {
         apiVersion: "cilium.io/v2",
         kind: "CiliumEndpoint",
         metadata: { name: "web" },
-        status: { state: "ready" },
+        status: {
+          id: 7,
+          state: "ready",
+          identity: { id: 4711, labels: ["k8s:app=web"] },
+          networking: { addressing: [{ ipv4: "10.244.1.5", ipv6: "fd00:10:244:1::5" }], node: "172.20.0.11" },
+        },
       };
-      const created = await custom.createNamespacedCustomObject({ ...at, body });
-      assert.equal(created.status, undefined, "status is written through its subresource");
-      const status = {
-        id: 7,
-        state: "ready",
-        identity: { id: 4711, labels: ["k8s:app=web"] },
-        networking: { addressing: [{ ipv4: "10.244.1.5", ipv6: "fd00:10:244:1::5" }], node: "172.20.0.11" },
+      const endpoints = { ...at, namespace, plural: "ciliumendpoints" };
+      const created = await custom.createNamespacedCustomObject({ ...endpoints, body: endpoint });
+      assert.deepEqual(created.status, endpoint.status, "Cilium's endpoints are created with their status");
+      assert.equal(created.metadata.generation, 1);
+
+      const node = { apiVersion: "cilium.io/v2", kind: "CiliumNode", metadata: { name: `${namespace}-n1` } };
+      const spec = {
+        addresses: [{ type: "InternalIP", ip: "172.20.0.11" }],
+        ipam: { podCIDRs: ["10.244.1.0/24"] },
       };
-      const answer = await rawRequest(
-        socketPath(),
-        "PUT",
-        `/apis/cilium.io/v2/namespaces/${namespace}/ciliumendpoints/web/status`,
-        { body: { ...created, status } },
-      );
-      assert.equal(answer.code, 200, answer.text);
-      const read = await custom.getNamespacedCustomObject({ ...at, name: "web" });
-      assert.deepEqual(read.status, status);
+      const nodes = { ...at, plural: "ciliumnodes" };
+      const made = await custom.createClusterCustomObject({
+        ...nodes,
+        body: { ...node, spec, status: { lost: true } },
+      });
+      assert.equal(made.status, undefined, "status is written through its subresource");
+      const name = node.metadata.name;
+      await custom.replaceClusterCustomObjectStatus({
+        ...nodes,
+        name,
+        body: { ...made, spec: {}, status: { ipam: {} } },
+      });
+      const read = await custom.getClusterCustomObject({ ...nodes, name });
+      assert.deepEqual(read.status, { ipam: {} });
+      assert.deepEqual(read.spec, spec, "the status subresource changes nothing else");
+      assert.equal(read.metadata.generation, 1);
       const slices = await config.makeApiClient(DiscoveryV1Api).listEndpointSliceForAllNamespaces();
       assert.deepEqual(slices.items, []);
     });

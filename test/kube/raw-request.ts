@@ -21,7 +21,9 @@ export function rawRequest(
   const text = body === undefined ? undefined : typeof body === "string" ? body : JSON.stringify(body);
   const type = "type" in options ? options.type : "application/json";
   const headers = {
-    ...(text === undefined ? {} : { "content-length": Buffer.byteLength(text) }),
+    ...(text === undefined || options.headers?.["transfer-encoding"]
+      ? {}
+      : { "content-length": Buffer.byteLength(text) }),
     ...(type === undefined || text === undefined ? {} : { "content-type": type }),
     ...options.headers,
   };

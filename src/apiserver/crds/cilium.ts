@@ -40,7 +40,10 @@ interface Definition {
   description: string;
   properties: Record<string, Schema>;
   required?: string[];
+  /** Has a status subresource. */
   status?: boolean;
+  /** Versions served beside v2, with the same schema. */
+  olderVersions?: string[];
   columns: [name: string, type: string, jsonPath: string, description: string][];
 }
 
@@ -74,6 +77,7 @@ const NODE_CONFIG: Definition = {
     ),
   },
   required: ["spec"],
+  olderVersions: ["v2alpha1"],
   columns: [AGE],
 };
 
@@ -153,6 +157,7 @@ const NODE: Definition = {
   ],
 };
 
+/** No status subresource, as in Cilium: agents create the object with its status. */
 const ENDPOINT: Definition = {
   kind: "CiliumEndpoint",
   plural: "ciliumendpoints",
@@ -183,7 +188,6 @@ const ENDPOINT: Definition = {
       ),
     ),
   },
-  status: true,
   columns: [
     ["Security Identity", "integer", ".status.identity.id", "Security identity"],
     ["Endpoint State", "string", ".status.state", "State"],
@@ -203,21 +207,19 @@ function manifest(d: Definition) {
       group: "cilium.io",
       names: { kind, plural, singular, listKind: `${kind}List`, shortNames, categories: ["cilium"] },
       scope,
-      versions: [
-        {
-          name: "v2",
-          served: true,
-          storage: true,
-          schema: { openAPIV3Schema: schema },
-          ...(d.status ? { subresources: { status: {} } } : {}),
-          additionalPrinterColumns: columns.map(([name, type, jsonPath, text]) => ({
-            name,
-            type,
-            jsonPath,
-            description: text,
-          })),
-        },
-      ],
+      versions: ["v2", ...(d.olderVersions ?? [])].map((version) => ({
+        name: version,
+        served: true,
+        storage: version === "v2",
+        schema: { openAPIV3Schema: schema },
+        ...(d.status ? { subresources: { status: {} } } : {}),
+        additionalPrinterColumns: columns.map(([name, type, jsonPath, text]) => ({
+          name,
+          type,
+          jsonPath,
+          description: text,
+        })),
+      })),
     },
   };
 }
