@@ -106,7 +106,7 @@ export class Writer {
    */
   update(address: Address, subresource: string, body: unknown, options: WriteOptions): KubeObject {
     const old = this.current(address);
-    return this.#replace(address, old, subresource, body, options);
+    return this.#replace({ ...address, old, subresource }, body, options);
   }
 
   /** Replaces an object by what `patch` makes of a copy of it, which carries the apiVersion of the URL. */
@@ -119,7 +119,7 @@ export class Writer {
     const old = this.current(address);
     const copy = cloneJson(old.object);
     copy.apiVersion = address.resource.apiVersion;
-    return this.#replace(address, old, subresource, patch(copy), options);
+    return this.#replace({ ...address, old, subresource }, patch(copy), options);
   }
 
   /**
@@ -159,18 +159,12 @@ export class Writer {
     this.#store(resource, whole, undefined);
   }
 
-  #replace(
-    address: Address,
-    old: Item,
-    subresource: string,
-    body: unknown,
-    options: WriteOptions,
-  ): KubeObject {
-    const { resource, namespace, name } = address;
+  #replace(target: Replacement, body: unknown, options: WriteOptions): KubeObject {
+    const { resource, namespace, name, old } = target;
     const accepted = acceptBody(resource, body, this.#core.definitions, options);
     matchUrl(resource, accepted.metadata, { namespace, name });
-    this.#checkVersion(address, old.object, accepted.metadata);
-    const object = merged(resource, old.object, accepted as unknown as KubeObject, subresource, options);
+    this.#checkVersion(target, accepted.metadata);
+    const object = merged(target, accepted as unknown as KubeObject, options);
     this.#complete(resource, object, old.object, options);
     // A write that changes nothing makes no version and no event: clients that apply in a loop stay silent.
     if (isDeepStrictEqual(object, old.object)) return old.object;
@@ -242,19 +236,17 @@ export class Writer {
     throw faults.API_FORBIDDEN({ resource: resource.plural, name, why });
   }
 
-  #checkVersion(address: Address, old: KubeObject, metadata: JsonObject): void {
+  #checkVersion(target: Replacement, metadata: JsonObject): void {
+    const { metadata: old } = target.old.object;
     const version = own(metadata, "resourceVersion");
-    if (version && version !== old.metadata.resourceVersion) {
+    if (version && version !== old.resourceVersion) {
       const why =
         "the object has been modified; please apply your changes to the latest version and try again";
-      throw this.#conflict(address, why);
+      throw this.#conflict(target, why);
     }
     const uid = own(metadata, "uid");
-    if (uid && uid !== old.metadata.uid) {
-      throw this.#conflict(
-        address,
-        `the uid is ${old.metadata.uid}, not ${uid}: it is another object of that name`,
-      );
+    if (uid && uid !== old.uid) {
+      throw this.#conflict(target, `the uid is ${old.uid}, not ${uid}: it is another object of that name`);
     }
   }
 
@@ -263,14 +255,16 @@ export class Writer {
   }
 }
 
+/** What is being replaced: an object, or one subresource of it. */
+interface Replacement extends Address {
+  old: Item;
+  subresource: string;
+}
+
 /** The new state: what the server owns comes from the old object, status only from writers of status. */
-function merged(
-  resource: Resource,
-  old: KubeObject,
-  incoming: KubeObject,
-  subresource: string,
-  options: WriteOptions,
-): KubeObject {
+function merged(target: Replacement, incoming: KubeObject, options: WriteOptions): KubeObject {
+  const { resource, subresource } = target;
+  const old = target.old.object;
   if (subresource === "status") {
     const object = cloneJson(old);
     object.apiVersion = incoming.apiVersion;

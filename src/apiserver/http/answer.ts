@@ -51,10 +51,9 @@ export function warn(response: ServerResponse, texts: readonly string[]): void {
 /** One object. `item` need not be stored (dry run). */
 export function sendObject(
   response: ServerResponse,
-  code: number,
   resource: Resource,
   item: Pick<Item, "object" | "text">,
-  form: Form,
+  { form, code }: { form: Form; code: number },
 ): void {
   const object = objectAt(resource, item as Item);
   if (form.as === "Table") {

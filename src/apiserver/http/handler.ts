@@ -123,7 +123,7 @@ export class Handler {
       case "GET":
         if (watching(query) && subresource === "") {
           watches.start({ resource, namespace: path.namespace, name: address.name, query, form }, response);
-        } else sendObject(response, 200, resource, writer.current(address), form);
+        } else sendObject(response, resource, writer.current(address), { form, code: 200 });
         return;
       case "PUT":
       case "PATCH":
@@ -208,7 +208,7 @@ export class Handler {
   #sendWritten(call: Call, code: number, object: KubeObject, options: WriteOptions): void {
     const { response, resource, form } = call;
     warn(response, options.warnings);
-    sendObject(response, code, resource, { object, text: JSON.stringify(object) }, form);
+    sendObject(response, resource, { object, text: JSON.stringify(object) }, { form, code });
   }
 }
 
