@@ -15,6 +15,9 @@ import { usableRange } from "./spec.ts";
  */
 export const RESTING_LIMIT = 1024;
 
+/** CIDRs whose cursor is remembered. */
+const CURSORS_LIMIT = 64;
+
 /** Fill of a pool. `usable` is a bigint because an IPv6 CIDR exceeds 2^53. */
 export interface PoolCounts {
   readonly usable: bigint;
@@ -49,28 +52,30 @@ function offsetIn(prefix: Prefix, address: Address): bigint {
 export class AddressPool {
   readonly family: Family;
   #segments: Segment[] = [];
+  #cursors = new Map<string, bigint>();
   readonly #holders = new Map<Address, string>();
   /** Insertion order is release order. */
   readonly #resting = new Map<Address, number>();
 
   constructor(family: Family, cidrs: readonly Prefix[], state?: PoolState) {
     this.family = family;
-    this.setCidrs(cidrs);
-    for (const segment of this.#segments) {
-      const saved = BigInt(state?.cursors[formatPrefix(segment.prefix)] ?? segment.first);
-      if (saved >= segment.first && saved <= segment.last) segment.cursor = saved;
-    }
+    for (const [cidr, cursor] of Object.entries(state?.cursors ?? {}))
+      this.#cursors.set(cidr, BigInt(cursor));
     for (const { address, releasedAtMs } of state?.resting ?? []) this.#rest(address, releasedAtMs);
+    this.setCidrs(cidrs);
   }
 
-  /** Takes new CIDRs; cursors of those that stay are kept, addresses in use stay in use wherever they lie. */
+  /**
+   * Takes new CIDRs. Addresses in use stay in use wherever they lie; cursors and resting addresses of CIDRs that go are
+   * remembered, because they come back: after a restart the CIDRs are known later than the state.
+   */
   setCidrs(cidrs: readonly Prefix[]): void {
-    const before = new Map(this.#segments.map((s) => [formatPrefix(s.prefix), s.cursor]));
+    this.#cursors = this.#allCursors();
     this.#segments = cidrs.map((prefix) => {
       const { first, last } = usableRange(prefix);
-      return { prefix, first, last, cursor: before.get(formatPrefix(prefix)) ?? first };
+      const saved = this.#cursors.get(formatPrefix(prefix)) ?? first;
+      return { prefix, first, last, cursor: saved >= first && saved <= last ? saved : first };
     });
-    for (const address of this.#resting.keys()) if (!this.#usable(address)) this.#resting.delete(address);
   }
 
   /** Whether the pool has any CIDR, i.e. whether pods get an address of this family. */
@@ -83,7 +88,7 @@ export class AddressPool {
    * @throws Fault IPAM_EXHAUSTED with the CIDRs and the counts
    */
   allocate(holder: string): Address {
-    const address = this.#fresh() ?? this.#resting.keys().next().value;
+    const address = this.#fresh() ?? this.#restedLongest();
     if (address === undefined) {
       const { usable, inUse, outside } = this.counts();
       const cidrs = this.#segments.map((s) => formatPrefix(s.prefix)).join(", ");
@@ -116,16 +121,31 @@ export class AddressPool {
   counts(): PoolCounts {
     let usable = 0n;
     for (const s of this.#segments) usable += s.last - s.first + 1n;
-    let outside = 0;
-    for (const address of this.#holders.keys()) if (!this.#usable(address)) outside++;
-    return { usable, inUse: this.#holders.size, resting: this.#resting.size, outside };
+    const count = (of: Map<Address, unknown>): number => [...of.keys()].filter((a) => this.#usable(a)).length;
+    const inUse = this.#holders.size;
+    return {
+      usable,
+      inUse,
+      resting: count(this.#resting),
+      outside: inUse - count(this.#holders),
+    };
   }
 
   state(): PoolState {
     return {
-      cursors: Object.fromEntries(this.#segments.map((s) => [formatPrefix(s.prefix), String(s.cursor)])),
+      cursors: Object.fromEntries(Array.from(this.#allCursors(), ([cidr, cursor]) => [cidr, String(cursor)])),
       resting: Array.from(this.#resting, ([address, releasedAtMs]) => ({ address, releasedAtMs })),
     };
+  }
+
+  /** Remembered and present cursors, the CIDRs of today last; the oldest are forgotten. */
+  #allCursors(): Map<string, bigint> {
+    const all = new Map(this.#cursors);
+    for (const { prefix, cursor } of this.#segments) {
+      all.delete(formatPrefix(prefix));
+      all.set(formatPrefix(prefix), cursor);
+    }
+    return new Map([...all].slice(-CURSORS_LIMIT));
   }
 
   #usable(address: Address): boolean {
@@ -136,8 +156,13 @@ export class AddressPool {
     });
   }
 
+  #restedLongest(): Address | undefined {
+    for (const address of this.#resting.keys()) if (this.#usable(address)) return address;
+    return undefined;
+  }
+
   #rest(address: Address, nowMs: number): void {
-    if (!this.#usable(address) || this.#holders.has(address)) return;
+    if (this.#holders.has(address)) return;
     this.#resting.delete(address);
     this.#resting.set(address, nowMs);
     if (this.#resting.size > RESTING_LIMIT) {
