@@ -3,10 +3,11 @@
 // CNI plugin, started by a container runtime once per call: one CommonJS file starts in half the time of many ESM
 // ones). koffi stays outside: it finds its native part beside itself.
 import { createHash } from "node:crypto";
-import { chmodSync, existsSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { type BuildOptions, build } from "esbuild";
+import { type BuildOptions, build, type Metafile } from "esbuild";
 import { ROOT } from "./build-bpf.ts";
+import { faults } from "./faults.ts";
 
 /** One output file. */
 interface Bundle {
@@ -65,6 +66,16 @@ function isCurrent(bundle: Bundle, root: string): boolean {
   return stamp.hash === hashOf(stamp.inputs, root);
 }
 
+/** A dynamic import of a file that is not there is not even a warning inside `try`, and would fail when it is used. */
+function refuseUnresolved(bundle: Bundle, metafile: Metafile | undefined, root: string): void {
+  for (const [path, input] of Object.entries(metafile?.inputs ?? {})) {
+    const lost = input.imports.find((one) => one.external === true && one.path.startsWith("."));
+    if (!lost) continue;
+    rmSync(join(root, bundle.out), { force: true });
+    throw faults.BUNDLE({ entry: bundle.entry, why: `${path} imports ${lost.path}, which does not exist` });
+  }
+}
+
 /**
  * Writes the bundles whose inputs have changed.
  * @returns paths of those written
@@ -75,6 +86,7 @@ export async function bundleAll(root = ROOT): Promise<string[]> {
   for (const bundle of BUNDLES) {
     if (!existsSync(join(root, bundle.entry)) || isCurrent(bundle, root)) continue;
     const result = await build(optionsFor(bundle, root));
+    refuseUnresolved(bundle, result.metafile, root);
     const out = join(root, bundle.out);
     const text = readFileSync(out, "utf8");
     if (!text.startsWith("#!")) writeFileSync(out, `${SHEBANG}\n${text}`);

@@ -7,5 +7,6 @@ export const faults = defineFaults({
   TOOL_FAILED: { text: (c) => `${c.command} failed (${c.status}):\n${c.output}` },
   ABI_REFUSED: { text: (c) => `${c.where}: ${c.why}` },
   ABI_INCOMPLETE: { text: (c) => `${c.what}: ${c.why}` },
+  BUNDLE: { text: (c) => `${c.entry}: ${c.why}` },
   SYNTAX: { text: (c) => `${c.path}: ${c.message}` },
 });
