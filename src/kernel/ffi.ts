@@ -67,6 +67,9 @@ export const libc: {
   fcntl: library.func("int fcntl(int fd, int command, long argument)"),
 };
 
+/** Bytes of a memory page: 4096, on arm64 perhaps 16384 or 65536. */
+export const PAGE_BYTES: number = library.func("int getpagesize()")();
+
 /** errno of the last C call of this thread. */
 export function errno(): string {
   return errnoName(koffi.errno());
