@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reads a BPF ring buffer (kernel/bpf/ringbuf.c) straight from its mapping: no call and no copy per record, about 60
 // million records a second. Programs write with BPF_RB_NO_WAKEUP, so whoever reads comes by on a timer.
-
 import { mapInfo } from "../kernel/bpf.ts";
-import { checked, errno, libc, refused, viewOf } from "../kernel/ffi.ts";
+import { checked, errno, libc, PAGE_BYTES, refused, viewOf } from "../kernel/ffi.ts";
 
 const PROT_READ = 1;
 const PROT_WRITE = 2;
