@@ -36,7 +36,7 @@ export const INTERNET: Both = { 4: "198.51.100.10", 6: "2001:db8:100::10" };
 export const BY_ETH1: Both = { 4: "198.18.0.10", 6: "2001:db8:18::10" };
 /** Reached by a device without our programs. */
 export const BY_UNMANAGED: Both = { 4: "172.22.0.99", 6: "fd00:22::99" };
-/** Reached by a route with an MTU of 1300. */
+/** Reached by a route with a locked MTU of 1300: the only one that bpf_fib_lookup honours. */
 export const BY_NARROW: Both = { 4: "198.51.101.10", 6: "2001:db8:101::10" };
 /** Reached by a route with another preferred source. */
 export const BY_SOURCE: Both = { 4: "198.51.103.10", 6: "2001:db8:103::10" };
@@ -85,8 +85,8 @@ const NODE_SETUP = [
   "route add fd00:10:244:2::/64 via fd00:20::12",
   "route add 198.18.0.0/24 via 172.21.0.254",
   "route add 2001:db8:18::/64 via fd00:21::fe",
-  "route add 198.51.101.0/24 via 172.20.0.254 mtu 1300",
-  "route add 2001:db8:101::/64 via fd00:20::fe mtu 1300",
+  "route add 198.51.101.0/24 via 172.20.0.254 mtu lock 1300",
+  "route add 2001:db8:101::/64 via fd00:20::fe mtu lock 1300",
   "route add prohibit 198.51.102.0/24",
   "route add prohibit 2001:db8:102::/64",
   `route add 198.51.103.0/24 via 172.20.0.254 src ${ROUTE_SOURCE[4]}`,
@@ -134,8 +134,14 @@ export class PacketNode implements AsyncDisposable {
     });
   }
 
-  /** Fills the maps that the agent writes, as for the picture above. */
+  /** Makes the maps that the agent writes say what the picture above shows, and nothing else. */
   describe(datapath: TestDatapath): void {
+    const { endpoints, endpoint_addrs, devices, nonmasq_cidrs, ipcache, reserved_ports } = MAPS;
+    for (const row of [endpoints, endpoint_addrs, devices, nonmasq_cidrs, ipcache])
+      datapath.table(row as never).clear();
+    for (const [word, bits] of datapath.table(reserved_ports).entries()) {
+      if (bits !== 0n) datapath.table(reserved_ports).set(word, 0n);
+    }
     const { hla, hlb, eth0, eth1 } = this.devices;
     const shared = { identity: IDENTITY_A, flags: 0 };
     const a: Endpoint = {

@@ -22,6 +22,8 @@ import type { Devices } from "./packet-node.ts";
 export interface Bench {
   readonly datapath: TestDatapath;
   readonly devices: Devices;
+  /** Makes all maps that the agent writes as they were when the data plane was loaded. */
+  restore(): void;
 }
 
 export interface Expectation {
@@ -112,8 +114,9 @@ function judge(bench: Bench, row: Row): string[] {
   return lines;
 }
 
-/** Empties the flow table, its index and the ring. */
-export function reset({ datapath }: Bench): void {
+/** Empties the flow table, its index and the ring; the agent's maps are as at first. */
+export function reset({ datapath, restore }: Bench): void {
+  restore();
   datapath.flows.clear();
   datapath.replies.clear();
   datapath.events();

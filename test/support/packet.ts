@@ -283,7 +283,7 @@ function layerBytes(layer: Layer, around: Around): Uint8Array {
     case "icmp":
       return icmpBytes(layer.of, around);
     case "payload":
-      return layer.of;
+      return concat(layer.of, around.body);
   }
 }
 
