@@ -7,6 +7,8 @@ import type { Log } from "../base/log.ts";
 export interface EmbeddedApi {
   /** `unix:///run/hookline/api.sock`. */
   readonly address: string;
+  /** What is wrong with the manifests, a line each. */
+  faults(): string[];
   close(): Promise<void>;
 }
 
@@ -17,7 +19,12 @@ export async function startEmbeddedApi(options: {
   log: Log;
 }): Promise<EmbeddedApi> {
   const { startApiServer } = await import("../apiserver/server.ts");
+  const { faultText } = await import("../apiserver/manifests/read.ts");
   const unixSocket = join(options.runDir, "api.sock");
   const server = await startApiServer({ unixSocket, manifestsDir: options.manifests, log: options.log });
-  return { address: `unix://${unixSocket}`, close: () => server.close() };
+  return {
+    address: `unix://${unixSocket}`,
+    faults: () => server.manifestFaults().map((fault) => faultText(fault)),
+    close: () => server.close(),
+  };
 }

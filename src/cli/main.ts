@@ -32,7 +32,7 @@ export async function main(argv: string[]): Promise<number> {
   try {
     // The agent has its own table of options, which it parses itself: no other module is loaded for it.
     if (argv[2] === "agent") {
-      const { agentMain } = await import("../agent/main.ts");
+      const { agentMain } = await import("../api/agent-main.ts");
       return (await agentMain(argv.slice(3))) ?? EXIT.ok;
     }
     await buildProgram().parseAsync(argv);

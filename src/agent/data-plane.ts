@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+// The data plane in the agent's hands: loaded with the configuration in force, its maps kept as planned, its programs on
+// pods and native devices, its flow table swept. Closing it leaves everything attached.
+import { Fault } from "../base/fault.ts";
+import type { Log } from "../base/log.ts";
+import type { EndpointPorts } from "../engine/endpoint/engine.ts";
+import type { NativeDevice } from "../engine/route/devices.ts";
+import { type Datapath, openDatapath } from "../loader/datapath.ts";
+import type { NodeConfig } from "../maps/gen/config.ts";
+import { MAPS } from "../maps/gen/maps.ts";
+import { DeviceFlag, RemoteFlag } from "../maps/gen/verdict.ts";
+import { Reconciler } from "../maps/reconcile.ts";
+import type { MapName, KeyOf as RowKeyOf, ValueOf as RowValueOf, Table, TableOf } from "../maps/table.ts";
+import { faults } from "./faults.ts";
+import type { AgentPlan } from "./plan.ts";
+import type { MapFill, ReconcilerStatus } from "./status.ts";
+import { sweepIntervalMs } from "./sweep-interval.ts";
+
+export interface DataPlaneOptions {
+  readonly objectPath: string;
+  readonly bpfRoot: string;
+  readonly config: NodeConfig;
+  readonly sizes: { readonly flows: number; readonly replies: number };
+  readonly log: Log;
+}
+
+/** What sweeps have done, for `status`. */
+export interface SweepState {
+  runs: number;
+  removed: number;
+  records: number;
+  lastMs: number;
+  intervalMs: number;
+}
+
+const KEPT = [
+  "endpoints",
+  "endpoint_addrs",
+  "devices",
+  "nonmasq_cidrs",
+  "ipcache",
+  "reserved_ports",
+] as const;
+type Kept = (typeof KEPT)[number];
+type KeyOf<N extends Kept> = RowKeyOf<(typeof MAPS)[N]>;
+type ValueOf<N extends Kept> = RowValueOf<(typeof MAPS)[N]>;
+type Reconcilers = { readonly [N in Kept]: Reconciler<KeyOf<N>, ValueOf<N>> };
+
+/** One loaded data plane. All methods are synchronous. */
+export class DataPlane {
+  readonly #datapath: Datapath;
+  readonly #log: Log;
+  readonly #reconcilers: Reconcilers;
+  readonly #attached = new Map<number, string>();
+  readonly #deviceFaults = new Map<number, Fault>();
+  /** What each map was last asked to hold, as text: a map whose contents do not change is not read again. */
+  readonly #asked = new Map<Kept, string>();
+  readonly #flowsSize: number;
+  readonly sweepState: SweepState = {
+    runs: 0,
+    removed: 0,
+    records: 0,
+    lastMs: 0,
+    intervalMs: sweepIntervalMs(0, 1),
+  };
+  #sweepTimer: NodeJS.Timeout | undefined;
+
+  /** Loads; pinned maps are taken over with their entries. @throws the faults of the loader */
+  constructor(options: DataPlaneOptions) {
+    this.#log = options.log;
+    this.#flowsSize = options.sizes.flows;
+    this.#datapath = openDatapath({
+      objectPath: options.objectPath,
+      bpfRoot: options.bpfRoot,
+      config: options.config,
+      sizes: options.sizes,
+    });
+    const keep = <N extends Kept>(name: N): Reconciler<KeyOf<N>, ValueOf<N>> =>
+      new Reconciler(this.#datapath.table(name) as unknown as Table<KeyOf<N>, ValueOf<N>>);
+    this.#reconcilers = {
+      endpoints: keep("endpoints"),
+      endpoint_addrs: keep("endpoint_addrs"),
+      devices: keep("devices"),
+      nonmasq_cidrs: keep("nonmasq_cidrs"),
+      ipcache: keep("ipcache"),
+      reserved_ports: keep("reserved_ports"),
+    };
+  }
+
+  /** What the endpoint engine asks of the data plane. */
+  get endpointPorts(): EndpointPorts {
+    return {
+      write: ({ endpoints, addresses }) => {
+        // By address last and away first: a packet towards a pod must find its device.
+        this.#must("endpoints", endpoints);
+        this.#must("endpoint_addrs", addresses);
+      },
+      attach: (ifindex) => this.#datapath.attachPod(ifindex),
+      sweep: () => this.sweep(),
+    };
+  }
+
+  /** Sets what a map must hold and insists on it. @throws Fault of the first entry that could not be written */
+  #must<N extends "endpoints" | "endpoint_addrs">(name: N, desired: ReadonlyMap<unknown, unknown>): void {
+    const reconciler = this.#reconcilers[name] as unknown as Reconciler<unknown, unknown>;
+    const failure = reconciler.setDesired(desired).failures[0];
+    if (failure !== undefined) throw faults.MAP_WRITE({ map: name, error: failure.error });
+  }
+
+  /** Makes maps and native devices be as planned. What fails stays pending and is shown by `status`. */
+  apply(plan: AgentPlan): void {
+    // Exclusions, identities and ports before devices: a device that masquerades must know what it must not touch.
+    this.#keep("nonmasq_cidrs", [...plan.nonmasq.values()], ({ prefix, rule, source }) => [
+      prefix,
+      { rule, source },
+    ]);
+    this.#keep("ipcache", [...plan.ipcache.values()], ({ prefix, identity, node, remoteNode }) => [
+      prefix,
+      { identity, node, flags: remoteNode ? RemoteFlag.REMOTE_NODE : 0 },
+    ]);
+    this.#keep("reserved_ports", [...plan.reservedPorts.entries()], ([word, bits]) => [word, bits]);
+    this.#keep("devices", plan.devices, ({ ifindex, addr4, addr6, mtu, layer3 }) => [
+      ifindex,
+      { addr4, addr6, mtu, flags: layer3 ? DeviceFlag.DEVICE_L3 : 0 },
+    ]);
+    this.#attachDevices(plan.devices);
+  }
+
+  #keep<N extends Kept, T>(name: N, items: readonly T[], entry: (item: T) => [KeyOf<N>, ValueOf<N>]): void {
+    const text = JSON.stringify(items, (_, value) => (typeof value === "bigint" ? value.toString() : value));
+    if (this.#asked.get(name) === text) return;
+    this.#asked.set(name, text);
+    const reconciler = this.#reconcilers[name] as unknown as Reconciler<KeyOf<N>, ValueOf<N>>;
+    const { failures } = reconciler.setDesired(new Map(items.map(entry)));
+    if (failures.length > 0)
+      this.#log.error({ map: name, failures: failures.slice(0, 5) }, "map entries not written");
+  }
+
+  #attachDevices(devices: readonly NativeDevice[]): void {
+    const wanted = new Set(devices.map((device) => device.ifindex));
+    for (const ifindex of new Set([...this.#attached.keys(), ...this.#datapath.linkedDevices()])) {
+      if (wanted.has(ifindex)) continue;
+      this.#attached.delete(ifindex);
+      this.#deviceFaults.delete(ifindex);
+      this.#try(ifindex, () => this.#datapath.detachDevice(ifindex));
+      this.#deviceFaults.delete(ifindex);
+    }
+    for (const { ifindex, name } of devices) {
+      if (this.#attached.get(ifindex) === name) continue;
+      if (this.#try(ifindex, () => this.#datapath.attachDevice(ifindex))) this.#attached.set(ifindex, name);
+    }
+  }
+
+  #try(ifindex: number, action: () => void): boolean {
+    try {
+      action();
+      this.#deviceFaults.delete(ifindex);
+      return true;
+    } catch (thrown) {
+      const fault = Fault.from(thrown);
+      this.#log.error({ error: fault.detail, ifindex }, "native device");
+      this.#deviceFaults.set(ifindex, fault);
+      return false;
+    }
+  }
+
+  /** Loads the programs with another configuration and swaps them everywhere; the maps and flows stay. */
+  reload(config: NodeConfig): void {
+    for (const [ifindex, error] of this.#datapath.reload(config)) {
+      const fault = Fault.from(error);
+      this.#log.error({ error: fault.detail, ifindex }, "device keeps its old programs");
+      this.#deviceFaults.set(ifindex, fault);
+    }
+  }
+
+  /** Sweeps now; the next sweep follows by itself. */
+  sweep(): void {
+    try {
+      const run = this.#datapath.sweep();
+      this.sweepState.runs++;
+      this.sweepState.removed += Number(run.removed);
+      this.sweepState.records = Number(run.visited - run.removed);
+      this.sweepState.lastMs = run.durationMs;
+    } catch (thrown) {
+      this.#log.error({ err: thrown }, "sweep failed");
+    }
+    this.sweepState.intervalMs = sweepIntervalMs(this.sweepState.records, this.#flowsSize);
+    clearTimeout(this.#sweepTimer);
+    this.#sweepTimer = setTimeout(() => this.sweep(), this.sweepState.intervalMs);
+  }
+
+  isAttached(ifindex: number): boolean {
+    return this.#attached.has(ifindex) && !this.#deviceFaults.has(ifindex);
+  }
+
+  get attachMode(): "tcx" | "tc" {
+    return this.#datapath.deviceMode;
+  }
+
+  get loadMs(): number {
+    return this.#datapath.loadMs;
+  }
+
+  get faults(): readonly Fault[] {
+    return [...this.#deviceFaults.values()];
+  }
+
+  table<N extends MapName>(name: N): TableOf<N> {
+    return this.#datapath.table(name);
+  }
+
+  mapFd(name: MapName): number {
+    return this.#datapath.map(name);
+  }
+
+  reconcilers(): ReconcilerStatus[] {
+    return KEPT.map((name) => {
+      const { desired, realised, pending, generation, failures } = this.#reconcilers[name].status();
+      return {
+        map: name,
+        desired,
+        realised,
+        pending,
+        generation,
+        failures: failures.slice(0, 20).map(({ key, error }) => ({ key, error })),
+      };
+    });
+  }
+
+  /** Fill as it is known without reading the maps: what the agent wrote, and what the last sweep left. */
+  fills(): MapFill[] {
+    const kept = new Map(this.reconcilers().map((r) => [r.map, r.realised]));
+    return this.#datapath.maps
+      .filter(({ name }) => kept.has(name) || name === "flows")
+      .map(({ name, maxEntries }) =>
+        name === "flows"
+          ? { name, type: "hash", entries: this.sweepState.records, maxEntries: this.#flowsSize }
+          : { name, type: MAPS[name].typeName, entries: kept.get(name) ?? 0, maxEntries },
+      );
+  }
+
+  /** Closes what this process holds; everything stays attached and pinned. */
+  close(): void {
+    clearTimeout(this.#sweepTimer);
+    for (const name of KEPT) this.#reconcilers[name].close();
+    this.#datapath.close();
+  }
+}

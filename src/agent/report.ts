@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+// Answers to the questions of the agent's socket, read off the running agent. Changes nothing.
+import { Fault } from "../base/fault.ts";
+import { formatPrefix } from "../base/prefix.ts";
+import type { Endpoint } from "../engine/endpoint/spec.ts";
+import type { Agent } from "./create.ts";
+import { masqueradingLine } from "./masquerading-line.ts";
+import { OPTION_NAMES, OPTIONS, type Option } from "./options.ts";
+import type {
+  Condition,
+  ConfigReport,
+  EndpointReport,
+  MasqueradeReport,
+  NodeReport,
+  StatusReport,
+} from "./status.ts";
+import { VERSION } from "./version.ts";
+
+/** All that is refused, missing or not done, each once. */
+function faultTexts(agent: Agent): string[] {
+  const faults = [
+    ...agent.config.faults,
+    ...agent.cluster.faults,
+    ...(agent.config.config?.["enable-ip-masq-agent"] ? agent.ipMasq.faults : []),
+    ...(agent.plan?.faults ?? []),
+    ...agent.network.faults,
+    ...(agent.dataPlane?.faults ?? []),
+    ...(agent.updateFault === undefined ? [] : [agent.updateFault]),
+  ].map((fault) => fault.detail);
+  const { pending, lastError } = agent.publisher.status;
+  const publishing = lastError === undefined ? [] : [`${pending} objects not published: ${lastError}`];
+  return [...new Set([...faults, ...agent.sysctlProblems, ...agent.manifestFaults, ...publishing])];
+}
+
+function kubernetes(agent: Agent): StatusReport["kubernetes"] {
+  const watches = agent.cluster.health();
+  const server = agent.client.server;
+  const away = watches.filter((watch) => !watch.connected && watch.lastError !== undefined);
+  if (away.length === 0) return { state: "ok", text: `${watches.length} watches`, server, watches };
+  const why = `${away.map((watch) => watch.name).join(", ")}: ${away[0]?.lastError}`;
+  return { state: agent.cluster.synced ? "warning" : "failure", text: why, server, watches };
+}
+
+function overall(agent: Agent, faults: readonly string[]): Condition {
+  const obstacle = agent.pods.notReady();
+  if (obstacle !== undefined) return { state: "failure", text: obstacle };
+  if (faults.length > 0) return { state: "warning", text: `${faults.length} faults` };
+  return { state: "ok", text: "pods can be added" };
+}
+
+function masquerading(agent: Agent): MasqueradeReport {
+  const config = agent.config.config;
+  const on = (family: 4 | 6): boolean =>
+    (config?.[`enable-ipv${family}`] && config[`enable-ipv${family}-masquerade`]) ?? false;
+  const cidr = (family: 4 | 6): string => {
+    const prefix = config?.[`ipv${family}-native-routing-cidr`];
+    if (prefix !== undefined) return formatPrefix(prefix);
+    // As Cilium does, the node's own pod range stands where no native-routing CIDR is given.
+    const own = agent.plan?.podRanges.cidrs[family][0];
+    return own === undefined ? "" : formatPrefix(own);
+  };
+  const ipMasqAgent = config?.["enable-ip-masq-agent"] ?? false;
+  const nonmasq = [...(agent.plan?.nonmasq.values() ?? [])];
+  const { document, generation } = agent.ipMasq;
+  return {
+    line: masqueradingLine({
+      ipv4: on(4),
+      ipv6: on(6),
+      devices: agent.plan?.devices.map((device) => device.name) ?? [],
+      withDevices: true,
+      nativeRoutingCidr4: cidr(4),
+      nativeRoutingCidr6: cidr(6),
+      ipMasqAgent,
+    }),
+    ipv4: on(4),
+    ipv6: on(6),
+    mode: on(4) || on(6) ? "BPF" : "Disabled",
+    ipMasqAgent: {
+      enabled: ipMasqAgent,
+      origin: ipMasqAgent ? (document?.origin ?? "defaults") : "",
+      ranges: nonmasq.filter((entry) => entry.rule === 7).length,
+      generation,
+    },
+    nativeRoutingCidrs: nonmasq.filter((e) => e.rule === 5).map((e) => formatPrefix(e.prefix)),
+  };
+}
+
+/** Answer of GET /v1/status. */
+export function statusReport(agent: Agent): StatusReport {
+  const faults = faultTexts(agent);
+  const { dataPlane, plan, config } = agent;
+  const ipam = agent.pods.ipamStatus();
+  const sweep = dataPlane?.sweepState;
+  const broken = agent.pods.engine
+    .list()
+    .filter((endpoint) => agent.pods.engine.problems(endpoint).length > 0);
+  const total = agent.pods.engine.size;
+  return {
+    version: VERSION,
+    nodeName: agent.options.nodeName,
+    pid: process.pid,
+    uptimeSeconds: Math.round((performance.now() - agent.startedAt) / 1000),
+    overall: overall(agent, faults),
+    kubernetes: kubernetes(agent),
+    routing: {
+      network: "Native",
+      host: config.config?.["enable-host-legacy-routing"] ? "Legacy" : "BPF",
+      routes: plan?.routes.size ?? 0,
+    },
+    attachMode: dataPlane?.attachMode === "tc" ? "Legacy TC" : "TCX",
+    deviceMode: "veth",
+    kubeProxyReplacement: "False",
+    masquerading: masquerading(agent),
+    devices: (plan?.devices ?? []).map((device) => ({
+      name: device.name,
+      ifindex: device.ifindex,
+      mtu: device.mtu,
+      ipv4: device.addr4 === "::" ? "" : device.addr4,
+      ipv6: device.addr6 === "::" ? "" : device.addr6,
+      attached: dataPlane?.isAttached(device.ifindex) ?? false,
+    })),
+    ipam: {
+      cidrs: ipam.cidrs,
+      ipv4: { inUse: ipam.ipv4.inUse, usable: String(ipam.ipv4.usable) },
+      ipv6: { inUse: ipam.ipv6.inUse, usable: String(ipam.ipv6.usable) },
+    },
+    endpoints: { total, ready: total - broken.length },
+    nodes: agent.nodes().length,
+    reconcilers: dataPlane?.reconcilers() ?? [],
+    maps: dataPlane?.fills() ?? [],
+    monitor: { clients: agent.flows.clients, ...agent.flows.counts },
+    sweep: {
+      runs: sweep?.runs ?? 0,
+      lastMs: sweep?.lastMs ?? 0,
+      intervalMs: sweep?.intervalMs ?? 0,
+      removed: sweep?.removed ?? 0,
+    },
+    clockSource: "ktime",
+    config: {
+      generation: config.generation,
+      unknownKeys: config.unknownKeys,
+      fromState: config.fromState,
+    },
+    faults,
+  };
+}
+
+function endpointReport(agent: Agent, endpoint: Endpoint): EndpointReport {
+  const pod = agent.cluster.pod(endpoint.podNamespace, endpoint.podName);
+  return {
+    id: endpoint.id,
+    state: agent.pods.engine.problems(endpoint).length === 0 ? "ready" : "gone",
+    namespace: endpoint.podNamespace,
+    pod: endpoint.podName,
+    containerId: endpoint.containerId,
+    ifName: endpoint.ifName,
+    device: endpoint.device,
+    ifindex: endpoint.ifindex,
+    mac: endpoint.mac,
+    hostMac: endpoint.hostMac,
+    netns: endpoint.netns,
+    mtu: endpoint.mtu,
+    ipv4: endpoint.ipv4 ?? "",
+    ipv6: endpoint.ipv6 ?? "",
+    identity: endpoint.identity,
+    labels: pod?.labels ?? {},
+    createdAt: endpoint.createdAt,
+  };
+}
+
+export function endpointReports(agent: Agent): EndpointReport[] {
+  return agent.pods.engine
+    .list()
+    .map((endpoint) => endpointReport(agent, endpoint))
+    .sort((a, b) => a.id - b.id);
+}
+
+/** Undefined if there is no such endpoint. */
+export function endpointById(agent: Agent, id: number): EndpointReport | undefined {
+  const endpoint = agent.pods.engine.byId(id);
+  return endpoint === undefined ? undefined : endpointReport(agent, endpoint);
+}
+
+function routeText(agent: Agent, cidrs: readonly string[]): string {
+  const ways = cidrs.map((cidr) => {
+    const route = agent.plan?.routes.get(cidr);
+    if (route === undefined) return `${cidr}: no route`;
+    return "unreachable" in route
+      ? "local"
+      : `via ${route.gateway} dev ${agent.network.deviceName(route.ifindex)}`;
+  });
+  return [...new Set(ways)].join(", ");
+}
+
+export function nodeReports(agent: Agent): NodeReport[] {
+  return agent
+    .nodes()
+    .map((node) => {
+      const podCidrs = node.podCidrs.map(formatPrefix);
+      return {
+        name: node.name,
+        local: node.name === agent.options.nodeName,
+        addresses: [...node.internalAddresses, ...node.otherAddresses],
+        podCidrs,
+        route: routeText(agent, podCidrs),
+      };
+    })
+    .sort((a, b) => (a.name < b.name ? -1 : 1));
+}
+
+export function configReport(agent: Agent): ConfigReport {
+  const { config } = agent.config;
+  return {
+    generation: agent.config.generation,
+    options: OPTION_NAMES.map((name) => {
+      const option = OPTIONS[name] as Option<unknown>;
+      return {
+        name,
+        value: config === undefined ? option.default : option.type.show(config[name]),
+        default: option.default,
+        origin: agent.config.originOf(name),
+        when: option.when,
+        text: option.text,
+      };
+    }),
+    faults: agent.config.faults.map((fault) => Fault.from(fault).detail),
+    unknownKeys: agent.config.unknownKeys,
+  };
+}

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+// `hookline agent`: options read, the agent started, its socket opened, signals obeyed. SIGTERM and SIGINT end the process
+// and leave the data plane working.
+import { join } from "node:path";
+import { Agent } from "../agent/create.ts";
+import { helpText } from "../agent/help.ts";
+import { configReport, endpointById, endpointReports, nodeReports, statusReport } from "../agent/report.ts";
+import { startOptions } from "../agent/start-options.ts";
+import { VERSION } from "../agent/version.ts";
+import { createLog, type Log } from "../base/log.ts";
+import { CniHandler } from "./cni.ts";
+import { AgentApiServer, type AgentView } from "./server.ts";
+
+function viewOf(agent: Agent): AgentView {
+  return {
+    status: () => statusReport(agent),
+    health: () => {
+      const obstacle = agent.pods.notReady();
+      return { ok: obstacle === undefined, text: obstacle ?? "ok" };
+    },
+    endpoints: () => endpointReports(agent),
+    endpoint: (id) => endpointById(agent, id),
+    config: () => configReport(agent),
+    nodes: () => nodeReports(agent),
+    flows: agent.flows,
+  };
+}
+
+/** Resolves with the name of the signal that asks the process to end. */
+function untilSignal(): Promise<string> {
+  return new Promise((resolve) => {
+    for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => resolve(signal));
+  });
+}
+
+async function serve(agent: Agent, log: Log): Promise<void> {
+  const signal = untilSignal();
+  const cni = new CniHandler({ backend: agent.pods, runDir: agent.options.runDir, log });
+  const socketPath = join(agent.options.runDir, "agent.sock");
+  const server = new AgentApiServer({ socketPath, view: viewOf(agent), cni, log });
+  await server.listen();
+  // DELs that were queued need the restored endpoints and nothing else; ADDs wait for them.
+  const done = await cni.drainDeletes();
+  if (done > 0) log.info({ done }, "queued DELs done");
+  log.info({ signal: await signal }, "ending; the data plane stays attached");
+  await server.close();
+  await agent.stop();
+}
+
+/**
+ * Runs an agent until a signal ends it. `args` are those after `hookline agent`.
+ * @returns the exit status
+ * @throws Fault of options, lock, API address: what stands in the way of any start
+ */
+export async function agentMain(args: readonly string[]): Promise<number> {
+  if (args.includes("--help") || args.includes("-h")) {
+    process.stdout.write(helpText());
+    return 0;
+  }
+  if (args.includes("--version")) {
+    process.stdout.write(`hookline ${VERSION}\n`);
+    return 0;
+  }
+  const options = startOptions(args, process.env);
+  const log = createLog("agent", options.logLevel).child({ node: options.nodeName });
+  // A rejection that nobody handles is a fault of the program. It is told, and the agent goes on: what is in force in
+  // the kernel is worth more than a restart, which would not cure it.
+  process.on("unhandledRejection", (thrown) => log.error({ err: thrown }, "unhandled rejection"));
+  const agent = await Agent.start(options, log);
+  await serve(agent, log);
+  return 0;
+}
