@@ -318,8 +318,11 @@ export interface ProgSpec {
   type: number;
   /** Encoded struct bpf_insn, 8 bytes each. */
   instructions: Uint8Array;
-  expectedAttachType?: number;
+  /** BPF_F_*. */
+  flags?: number;
   name?: string;
+  /** Memory for what the verifier says. */
+  log?: Uint8Array;
 }
 
 /** Loads a program under the licence "GPL"; gives its fd. BPF_PROG_LOAD. */
@@ -329,7 +332,10 @@ export function progLoad(spec: ProgSpec): number {
     .u32(4, spec.instructions.length / 8)
     .pointer(8, inMemory(spec.instructions))
     .pointer(16, cString("GPL"))
+    .u32(24, spec.log ? 1 : 0)
+    .u32(28, spec.log?.length ?? 0)
+    .pointer(32, spec.log)
+    .u32(44, spec.flags ?? 0)
     .name(48, spec.name ?? "probe")
-    .u32(68, spec.expectedAttachType ?? 0)
     .run(BpfCommand.progLoad, "prog.load", spec.name ?? "probe", 120);
 }

@@ -3,16 +3,9 @@
 // other and never none. Pods: clsact and cls_bpf (0.07 ms for both directions; a TCX attach waits 12-18 ms for RCU).
 // Native devices: TCX links, pinned, swapped in 6.5 us; cls_bpf on kernels before 6.6.
 import { closeSync } from "node:fs";
-import {
-  AttachType,
-  linkCreate,
-  linkDetach,
-  linkInfo,
-  linkUpdate,
-  objPin,
-  progQuery,
-} from "../kernel/bpf.ts";
+import { AttachType, linkCreate, linkDetach, linkInfo, linkUpdate, objPin } from "../kernel/bpf.ts";
 import { isErrno } from "../kernel/errno.ts";
+import { hasTcx } from "../kernel/features.ts";
 import { openRtNetlink, type RtNetlink } from "../kernel/netlink/socket.ts";
 import {
   addClsact,
@@ -58,18 +51,6 @@ const DEVICE_HOOKS = ["from_net", "to_net"] as const;
 
 function placeOf(hook: Hook, ifindex: number): FilterPlace {
   return { device: ifindex, direction: DIRECTION[hook], priority: PRIORITY, handle: HANDLE };
-}
-
-/** Whether the kernel has TCX: before 6.6 it does not know the attach type (EINVAL). */
-export function hasTcx(): boolean {
-  try {
-    progQuery(1, AttachType.tcxIngress);
-    return true;
-  } catch (thrown) {
-    if (isErrno(thrown, "EINVAL")) return false;
-    if (isErrno(thrown, "ENOENT", "ENODEV")) return true;
-    throw thrown;
-  }
 }
 
 export interface AttacherOptions {

@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { after, test } from "node:test";
 import type { Fault } from "../base/fault.ts";
 import { MapType, mapCreate, objPin, ProgType, progLoad } from "../kernel/bpf.ts";
+import { hasTcx } from "../kernel/features.ts";
 import { mountBpffs, unmount } from "../kernel/mount.ts";
 import { addVeth, deleteLink, getLink } from "../kernel/netlink/link.ts";
 import { openRtNetlink } from "../kernel/netlink/socket.ts";
@@ -16,7 +17,7 @@ import type { NodeConfig } from "../maps/gen/config.ts";
 import { MAPS } from "../maps/gen/maps.ts";
 import { listPins, mapPin, removePins } from "../maps/pins.ts";
 import { openInner, openPinned } from "../maps/table.ts";
-import { type DeviceMode, hasTcx } from "./attach.ts";
+import type { DeviceMode } from "./attach.ts";
 import { type Datapath, type DatapathOptions, openDatapath } from "./datapath.ts";
 
 const OBJECT = new URL("../../build/datapath.bpf.o", import.meta.url).pathname;
