@@ -4,7 +4,16 @@
 import { closeSync, existsSync, readFileSync } from "node:fs";
 import { release } from "node:os";
 import { Fault } from "../base/fault.ts";
-import { AttachType, MapType, mapCreate, ProgType, progLoad, progQuery, progTestRun } from "./bpf.ts";
+import {
+  AttachType,
+  type MapSpec,
+  MapType,
+  mapCreate,
+  ProgType,
+  progLoad,
+  progQuery,
+  progTestRun,
+} from "./bpf.ts";
 import { BpfMap } from "./bpf-map.ts";
 import { isErrno } from "./errno.ts";
 import { allocate } from "./ffi.ts";
@@ -30,8 +39,16 @@ const FEATURES = {
     probe: () => /\tbpf$/m.test(readFileSync("/proc/filesystems", "latin1")),
   },
   jit: { required: false, since: "3.0", probe: hasJit },
-  lpmTrie: { required: true, since: "4.11", probe: () => canMake(MapType.lpmTrie, 20, 8, 1) },
-  ringbuf: { required: true, since: "5.8", probe: () => canMake(MapType.ringbuf, 0, 0, 0, 65536) },
+  lpmTrie: {
+    required: true,
+    since: "4.11",
+    probe: () => canMake({ type: MapType.lpmTrie, keySize: 20, valueSize: 8, maxEntries: 1, flags: 1 }),
+  },
+  ringbuf: {
+    required: true,
+    since: "5.8",
+    probe: () => canMake({ type: MapType.ringbuf, keySize: 0, valueSize: 0, maxEntries: 65536 }),
+  },
   innerSizes: { required: true, since: "5.10", probe: hasInnerSizes },
   forEachElement: { required: true, since: "5.13", probe: () => hasHelper(164, ProgType.syscall) },
   syscallPrograms: { required: true, since: "5.14", probe: () => canLoad(ProgType.syscall) },
@@ -75,10 +92,8 @@ function unlessRefused(attempt: () => void): boolean {
   }
 }
 
-function canMake(type: number, keySize: number, valueSize: number, flags: number, maxEntries = 1): boolean {
-  return unlessRefused(() =>
-    closeSync(mapCreate({ name: "probe", type, keySize, valueSize, flags, maxEntries })),
-  );
+function canMake(spec: Omit<MapSpec, "name">): boolean {
+  return unlessRefused(() => closeSync(mapCreate({ name: "probe", ...spec })));
 }
 
 function canLoad(type: number): boolean {

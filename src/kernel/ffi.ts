@@ -168,16 +168,17 @@ export function formatPrinted(format: Opaque, args: Opaque): string {
   return out.toString("utf8", 0, out.indexOf(0));
 }
 
-/**
- * Calls `ready` whenever `fd` is readable, from the event loop, until the handle is disposed. The handle must be
- * kept: once collected it stops watching without a word.
- */
+/** Handles in use: one that is collected stops watching without a word. */
+const watching = new Set<{ close(): void }>();
+
+/** Calls `ready` from the event loop whenever `fd` is readable, until the result is disposed; then `fd` may be closed. */
 export function watchReadable(fd: number, ready: () => void): Disposable {
   if (typeof koffi.node?.poll !== "function") throw faults.NO_FD_POLLING();
   const handle = koffi.node.poll(fd, { readable: true }, () => ready());
+  watching.add(handle);
   return {
     [Symbol.dispose]: () => {
-      handle.close();
+      if (watching.delete(handle)) handle.close();
     },
   };
 }
