@@ -280,7 +280,7 @@ export class Agent {
       log: this.log,
       names: {
         ofAddress: (address) => this.nameOf(address),
-        ofDevice: (ifindex) => this.network.deviceName(ifindex),
+        ofDevice: (ifindex) => this.pods.deviceName(ifindex) || this.network.deviceName(ifindex),
         ofSource: (index) => {
           const line = this.sources.line(index);
           return line === undefined ? "" : formatSourceLine(line);

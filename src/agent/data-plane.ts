@@ -231,7 +231,7 @@ export class DataPlane {
   fills(): MapFill[] {
     const kept = new Map(this.reconcilers().map((r) => [r.map, r.realised]));
     return this.#datapath.maps
-      .filter(({ name }) => kept.has(name) || name === "flows")
+      .filter(({ name }) => (kept.has(name) && MAPS[name].typeName !== "array") || name === "flows")
       .map(({ name, maxEntries }) =>
         name === "flows"
           ? { name, type: "hash", entries: this.sweepState.records, maxEntries: this.#flowsSize }

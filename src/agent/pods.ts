@@ -204,6 +204,11 @@ export class Pods {
       .map(({ containerId, ifName }) => ({ containerId, ifName }));
   }
 
+  /** The device of a pod of this node, "" for others. */
+  deviceName(ifindex: number): string {
+    return this.engine.list().find((endpoint) => endpoint.ifindex === ifindex)?.device ?? "";
+  }
+
   /** `default/web` for an address of a pod of this node, "" for others. */
   nameOf(address: string): string {
     const endpoint = this.engine.list().find((e) => endpointAddresses(e).includes(address));

@@ -35,7 +35,12 @@ function untilSignal(): Promise<string> {
 
 async function serve(agent: Agent, log: Log): Promise<void> {
   const signal = untilSignal();
-  const cni = new CniHandler({ backend: agent.pods, runDir: agent.options.runDir, log });
+  const cni = new CniHandler({
+    backend: agent.pods,
+    runDir: agent.options.runDir,
+    log,
+    started: agent.ready,
+  });
   const socketPath = join(agent.options.runDir, "agent.sock");
   const server = new AgentApiServer({ socketPath, view: viewOf(agent), cni, log });
   await server.listen();

@@ -4,7 +4,7 @@
 // done before the first ADD. For the agent's socket.
 import { rmSync } from "node:fs";
 import { z } from "zod";
-import { SerialQueue } from "../base/async.ts";
+import { SerialQueue, sleep } from "../base/async.ts";
 import { Fault } from "../base/fault.ts";
 import type { Log } from "../base/log.ts";
 import { discardDelete, queuedDeletes } from "./cni-deletes.ts";
@@ -74,6 +74,9 @@ function faultAnswer(thrown: unknown): CniAnswer {
   return failure(fault.retriable ? 503 : 500, { code, msg: fault.detail, details: fault.code });
 }
 
+/** An ADD waits this long for an agent that is starting; the plugin gives an agent 5 s in all. */
+const START_PATIENCE_MS = 3000;
+
 const DONE: CniAnswer = { status: 200, body: {} };
 
 /** Answers POST /v1/cni/<command>. */
@@ -81,11 +84,14 @@ export class CniHandler {
   readonly #backend: CniBackend;
   readonly #runDir: string;
   readonly #log: Log;
+  readonly #started: Promise<unknown>;
   /** Operations on one interface of one container happen in order of arrival. */
   readonly #queues = new Map<string, { queue: SerialQueue; waiting: number }>();
   #drained: Promise<unknown> = Promise.resolve();
 
-  constructor(options: { backend: CniBackend; runDir: string; log: Log }) {
+  /** `started` resolves when the agent that has just been started can add pods; ADDs that come earlier wait a little. */
+  constructor(options: { backend: CniBackend; runDir: string; log: Log; started?: Promise<unknown> }) {
+    this.#started = options.started ?? Promise.resolve();
     this.#backend = options.backend;
     this.#runDir = options.runDir;
     this.#log = options.log;
@@ -150,6 +156,7 @@ export class CniHandler {
 
   async #add(request: CniRequest): Promise<CniAnswer> {
     await this.#drained;
+    await Promise.race([this.#started, sleep(START_PATIENCE_MS)]);
     const why = this.#backend.notReady();
     if (why !== undefined) {
       return failure(503, { code: CniCode.TRY_AGAIN_LATER, msg: "not ready to add pods", details: why });

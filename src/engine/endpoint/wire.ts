@@ -4,18 +4,19 @@
 // pod. Everything is synchronous, 1 ms together; no program is started.
 import { randomBytes } from "node:crypto";
 import { writeFileSync } from "node:fs";
+import { familyOf } from "../../base/addr.ts";
 import { Fault } from "../../base/fault.ts";
 import { parsePrefix, prefixOf } from "../../base/prefix.ts";
 import { addAddress } from "../../kernel/netlink/address.ts";
 import type { Request } from "../../kernel/netlink/codec.ts";
 import { addVeth, deleteLink, findLink, getLink, setLink } from "../../kernel/netlink/link.ts";
 import { setNeighbour } from "../../kernel/netlink/neighbour.ts";
-import { RouteProtocol, replaceRoute } from "../../kernel/netlink/route.ts";
+import { listRoutes, RouteProtocol, replaceRoute } from "../../kernel/netlink/route.ts";
 import { openRtNetlink, type RtNetlink } from "../../kernel/netlink/socket.ts";
 import { type Netns, openNetns, withNetns } from "../../kernel/netns.ts";
 import { faults } from "./faults.ts";
 import { hostDeviceName, macFrom } from "./plan.ts";
-import { type EndpointSpec, POD_GATEWAY } from "./spec.ts";
+import { type EndpointSpec, endpointAddresses, POD_GATEWAY } from "./spec.ts";
 
 /** What wiring found out. */
 export interface Wiring {
@@ -35,23 +36,38 @@ function sysctl(key: string, value: string): void {
 }
 
 function openPod(netns: string): Netns {
+  let opened: Netns | undefined;
   try {
-    return openNetns(netns);
+    opened = openNetns(netns);
+    // A path may lead to anything: entering tells.
+    withNetns(opened, () => undefined);
+    return opened;
   } catch (thrown) {
+    opened?.[Symbol.dispose]();
     throw faults.ENDPOINT_NETNS({ netns, why: Fault.from(thrown).detail }, thrown);
   }
 }
 
+/** Added to the device's index: the priority of routes by a further interface; 1024 is what IPv6 routes have unasked. */
+const FURTHER_PRIORITY = 2000;
+
 /** Inside the pod, for one family: the address, the way to the gateway, the default route, the gateway's MAC. */
-function podFamily(index: number, address: string, family: 4 | 6, hostMac: string): Request[] {
+function podFamily(netlink: RtNetlink, index: number, address: string, hostMac: string): Request[] {
+  const family = familyOf(address);
   const gateway = POD_GATEWAY[family];
   const bits = family === 4 ? 32 : 128;
   const any = parsePrefix(family === 4 ? "0.0.0.0/0" : "::/0");
-  const protocol = RouteProtocol.static;
+  // A further interface of the same pod must not take the default route away from the first.
+  const taken = listRoutes(netlink, { family }).some((route) => route.destination.length === 0);
+  const shared = {
+    device: index,
+    protocol: RouteProtocol.static,
+    ...(taken ? { priority: FURTHER_PRIORITY + index } : {}),
+  };
   return [
     addAddress({ device: index, address, noPrefixRoute: true }),
-    replaceRoute({ destination: prefixOf(gateway, bits), device: index, protocol }),
-    replaceRoute({ destination: any, via: gateway, device: index, protocol, onLink: true }),
+    replaceRoute({ destination: prefixOf(gateway, bits), ...shared }),
+    replaceRoute({ destination: any, via: gateway, onLink: true, ...shared }),
     setNeighbour({ device: index, address: gateway, mac: hostMac }),
   ];
 }
@@ -68,8 +84,7 @@ function wirePod(spec: EndpointSpec, pod: Netns, hostMac: string): void {
   netlink.apply(
     setLink("lo", { up: true }),
     setLink(index, { up: true }),
-    ...(spec.ipv4 === undefined ? [] : podFamily(index, spec.ipv4, 4, hostMac)),
-    ...(spec.ipv6 === undefined ? [] : podFamily(index, spec.ipv6, 6, hostMac)),
+    ...endpointAddresses(spec).flatMap((address) => podFamily(netlink, index, address, hostMac)),
   );
 }
 
