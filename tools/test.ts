@@ -32,8 +32,8 @@ const GROUPS: readonly Group[] = [
   { name: "kube", folders: ["test/kube"], pattern: /\.test\.ts$/, concurrency: 1 },
   {
     name: "netns",
-    folders: ["src", "test/netns"],
-    pattern: /(^src\/.*\.root|^test\/.*)\.test\.ts$/,
+    folders: ["src", "test/support", "test/netns"],
+    pattern: /(\.root|^test\/netns\/.*)\.test\.ts$/,
     concurrency: 1,
   },
 ];
@@ -84,7 +84,8 @@ function readOptions(): Options {
 }
 
 function filesOf(group: Group, wanted: readonly string[]): string[] {
-  const paths = group.folders.flatMap((folder) =>
+  const folders = group.folders.filter((folder) => existsSync(join(ROOT, folder)));
+  const paths = folders.flatMap((folder) =>
     readdirSync(join(ROOT, folder), { recursive: true, encoding: "utf8" }).map((name) => `${folder}/${name}`),
   );
   const tests = paths.filter((path) => group.pattern.test(path)).sort();
