@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The node that packet tests pretend to be: devices, addresses, routes and neighbours in a namespace of their own, so that
-// bpf_fib_lookup and the socket look-ups answer as on a real one. No packet is ever sent; far ends exist to hold links up.
+// bpf_fib_lookup and the socket look-ups answer as on a real one. The far ends of all cables lie in another namespace; what is
+// sent there arrives at the node.
 //
 //   pod a 10.244.1.5 fd00:10:244:1::5 ---- hla          eth0 172.20.0.11 fd00:20::11, default gateway .254 ::fe
 //   pod b 10.244.1.6 fd00:10:244:1::6 ---- hlb          eth1 172.21.0.11 fd00:21::11, routes 198.18.0.0/24, 2001:db8:18::/64
@@ -101,11 +102,14 @@ const NODE_SETUP = [
 export class PacketNode implements AsyncDisposable {
   readonly #topology = new Topology();
   readonly netns: string;
+  /** Holds the far ends: `far-hla` and so on. */
+  readonly far: string;
   readonly devices: Devices;
 
   constructor() {
     this.netns = this.#topology.addNetns("node");
     const far = this.#topology.addNetns("far");
+    this.far = far;
     const links = [
       ...veth("hla", MAC.hostA, far),
       ...veth("hlb", MAC.hostB, far),

@@ -342,6 +342,11 @@ export class Packet {
     return this.#with({ kind: "payload", of: typeof of === "string" ? new Uint8Array(Buffer.from(of)) : of });
   }
 
+  /** A whole packet that was built elsewhere; nothing is added to it. */
+  raw(of: Uint8Array): Packet {
+    return new Packet([{ kind: "payload", of }]);
+  }
+
   /** The packet on the wire. */
   bytes(): Uint8Array {
     let body: Uint8Array = new Uint8Array(0);

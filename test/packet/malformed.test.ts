@@ -1,0 +1,363 @@
+// SPDX-License-Identifier: Apache-2.0
+// Packets that lie, are cut short, or carry what is not looked into: they never pass a bound, are never half rewritten, and
+// are counted.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { waitFor } from "../../src/base/async.ts";
+import { DropReason, Hook } from "../../src/maps/gen/verdict.ts";
+import { attachIngress, FarEnd } from "../support/cable.ts";
+import { HOOKS, type HookName } from "../support/datapath.ts";
+import { eth, type Packet } from "../support/packet.ts";
+import { INTERNET, MAC, NODE, POD_A, POD_B, POD_FAR } from "../support/packet-node.ts";
+import { type Bench, type Expectation, type Row, reset, runRows, send } from "../support/packet-rows.ts";
+import {
+  FAMILIES,
+  type Family,
+  forAll,
+  fromNet,
+  fromPodA,
+  Rig,
+  TCP,
+  TRANSPORTS,
+  toNet,
+  toPodA,
+  UDP,
+} from "../support/transports.ts";
+
+const PORT = 44000;
+let rig: Rig;
+let bench: Bench;
+before(() => {
+  rig = new Rig();
+  bench = rig.load();
+});
+after(() => rig?.close());
+
+const DEVICE = { from_pod: "hla", to_pod: "hla", from_net: "eth0", to_net: "eth0" } as const;
+/** What each hook would translate or track if it were whole. */
+const WHOLE: Record<HookName, (family: Family) => Packet> = {
+  from_pod: (f) => fromPodA(f, POD_A, INTERNET),
+  to_pod: (f) => toPodA(f, NODE, POD_A),
+  from_net: (f) => fromNet(f, INTERNET, NODE),
+  to_net: (f) => toNet(f, POD_A, INTERNET),
+};
+
+for (const hook of HOOKS) {
+  for (const family of FAMILIES) {
+    for (const transport of TRANSPORTS) {
+      test(`${hook}: IPv${family} ${transport.name} cut at every byte`, () => {
+        reset(bench);
+        const { datapath, devices } = bench;
+        send(bench, "from_pod", "hla", transport.open(WHOLE.from_pod(family), PORT, family));
+        const build = hook === "from_net" ? transport.answer : transport.open;
+        const whole = build(WHOLE[hook](family), PORT, family).bytes();
+        const dropping = hook === "from_pod" || hook === "from_net";
+        const number = {
+          from_pod: Hook.HOOK_FROM_POD,
+          to_pod: Hook.HOOK_TO_POD,
+          from_net: Hook.HOOK_FROM_NET,
+          to_net: Hook.HOOK_TO_NET,
+        }[hook];
+        const count = (): bigint =>
+          [DropReason.FORWARDED, DropReason.DROP_INVALID, DropReason.DROP_CT_INVALID_HDR]
+            .map((reason) => datapath.counter(number, reason).packets)
+            .reduce((sum, packets) => sum + packets, 0n);
+        // A test run needs a whole IP header; what is shorter comes over the cable below.
+        for (let length = family === 4 ? 34 : 54; length < whole.length; length++) {
+          const counted = count();
+          const cut = whole.slice(0, length);
+          const result = datapath.run(hook, cut, { ifindex: devices[DEVICE[hook]] });
+          assert.equal(result.verdict, dropping ? "drop" : "pass", `${length} of ${whole.length} bytes`);
+          assert.deepEqual(result.packet, cut, `${length} bytes are unchanged`);
+          assert.equal(count() - counted, 1n, `${length} bytes are counted`);
+        }
+      });
+    }
+  }
+}
+
+for (const [hook, device] of [
+  ["from_pod", "hla"],
+  ["from_net", "eth0"],
+] as const) {
+  test(`${hook}: cut at every byte of the IP header, over a cable`, async () => {
+    reset(bench);
+    const { datapath } = bench;
+    attachIngress(rig.node, device, datapath.program(hook));
+    using far = new FarEnd(rig.node, device);
+    const number = hook === "from_pod" ? Hook.HOOK_FROM_POD : Hook.HOOK_FROM_NET;
+    const dropped = (): bigint => datapath.counter(number, DropReason.DROP_CT_INVALID_HDR).packets;
+    for (const family of FAMILIES) {
+      const whole = TCP.open(WHOLE[hook](family), PORT, family).bytes();
+      for (let length = 14; length < (family === 4 ? 34 : 54); length++) {
+        const before = dropped();
+        far.send(whole.slice(0, length));
+        await waitFor(`IPv${family} of ${length} bytes to be dropped`, () => dropped() === before + 1n);
+      }
+    }
+  });
+}
+
+/** A packet of pod a that must be dropped without a trace in the flow table. */
+function refusedFromPod(name: string, packet: Packet, reason: keyof typeof DropReason): Row {
+  const expect: Expectation = {
+    verdict: "drop",
+    reason,
+    flows: (entries) => assert.equal(entries.length, 0),
+  };
+  return { name, hook: "from_pod", device: "hla", packet, expect };
+}
+
+const v4 = (fields: object): Packet =>
+  eth(MAC.podA, MAC.hostA).ipv4({ src: POD_A[4], dst: INTERNET[4], ...fields });
+const v6 = (fields: object = {}): Packet =>
+  eth(MAC.podA, MAC.hostA).ipv6({ src: POD_A[6], dst: INTERNET[6], ...fields });
+const syn = { sport: PORT, dport: 80, flags: "S" };
+
+const lies: Row[] = [
+  refusedFromPod("IPv4 with version 5", v4({ version: 5 }).tcp(syn), "DROP_INVALID"),
+  refusedFromPod("IPv4 with a header of 16 bytes", v4({ ihl: 4 }).tcp(syn), "DROP_INVALID"),
+  refusedFromPod("IPv4 with a header longer than the packet", v4({ ihl: 15 }).tcp(syn), "DROP_INVALID"),
+  refusedFromPod("IPv4 length over the packet's", v4({ length: 400 }).tcp(syn), "DROP_INVALID"),
+  refusedFromPod("IPv4 length under its header's", v4({ length: 19 }).tcp(syn), "DROP_INVALID"),
+  refusedFromPod("IPv4 length that cuts TCP", v4({ length: 39 }).tcp(syn), "DROP_CT_INVALID_HDR"),
+  refusedFromPod("IPv4 length zero", v4({ length: 0 }).tcp(syn), "DROP_INVALID"),
+  refusedFromPod("IPv6 with version 4", v6({ version: 4 }).tcp(syn), "DROP_INVALID"),
+  refusedFromPod("IPv6 length over the packet's", v6({ length: 400 }).tcp(syn), "DROP_INVALID"),
+  refusedFromPod("IPv6 length that cuts TCP", v6({ length: 19 }).tcp(syn), "DROP_CT_INVALID_HDR"),
+  refusedFromPod("TCP with a header of 16 bytes", v4({}).tcp({ ...syn, doff: 4 }), "DROP_CT_INVALID_HDR"),
+  refusedFromPod(
+    "TCP with a header longer than the packet",
+    v6().tcp({ ...syn, doff: 15 }),
+    "DROP_CT_INVALID_HDR",
+  ),
+  ...FAMILIES.map((f) =>
+    refusedFromPod(
+      `IPv${f} under another pod's address`,
+      TCP.open(fromPodA(f, POD_B, INTERNET), PORT, f),
+      "DROP_INVALID_SOURCE_IP",
+    ),
+  ),
+  ...FAMILIES.map((f) =>
+    refusedFromPod(
+      `IPv${f} under the node's address`,
+      UDP.open(fromPodA(f, NODE, INTERNET), PORT, f),
+      "DROP_INVALID_SOURCE_IP",
+    ),
+  ),
+  {
+    ...refusedFromPod(
+      "from a device that is no pod's",
+      TCP.open(fromPodA(4, POD_A, INTERNET), PORT, 4),
+      "DROP_INVALID_SOURCE_IP",
+    ),
+    device: "un0",
+  },
+];
+
+/** Extension headers (RFC 8200 4.1) before the transport header. */
+function extended(packet: Packet, types: readonly number[]): Packet {
+  return types.reduce((on, type) => on.extension({ type, size: type === 51 ? 12 : 8 }), packet);
+}
+
+const CHAINS: number[][] = [[0], [60], [43], [51], [0, 60, 43, 60], [60, 60, 60, 60, 60, 60]];
+const ipv6From = (src: string, ttl: number): Packet =>
+  eth(MAC.podA, MAC.hostA).ipv6({ src, dst: INTERNET[6], hopLimit: ttl });
+
+const extensions = CHAINS.flatMap((chain) =>
+  TRANSPORTS.map(
+    (t): Row => ({
+      name: `IPv6 ${t.name} behind extension headers ${chain.join(", ")} is masqueraded`,
+      hook: "from_pod",
+      device: "hla",
+      packet: t.open(extended(ipv6From(POD_A[6], 64), chain), PORT, 6),
+      expect: {
+        verdict: "redirect",
+        packet: t.open(extended(ipv6From(NODE[6], 63), chain), PORT, 6),
+        fresh: true,
+        rule: "MASQ_POD",
+      },
+    }),
+  ),
+);
+
+const optioned = TRANSPORTS.map((t): Row => {
+  const options = new Uint8Array([148, 4, 0, 0, 1, 1, 1, 1]);
+  const on = (src: string, ttl: number): Packet =>
+    eth(MAC.podA, MAC.hostA).ipv4({ src, dst: INTERNET[4], ttl, options });
+  return {
+    name: `IPv4 ${t.name} with IP options is masqueraded`,
+    hook: "from_pod",
+    device: "hla",
+    packet: t.open(on(POD_A[4], 64), PORT, 4),
+    expect: { verdict: "redirect", packet: t.open(on(NODE[4], 63), PORT, 4), fresh: true, rule: "MASQ_POD" },
+  };
+});
+
+const tooMany = refusedFromPod(
+  "IPv6 with seven extension headers",
+  extended(v6(), [60, 60, 60, 60, 60, 60, 60]).tcp(syn),
+  "DROP_INVALID_EXTHDR",
+);
+const cutExtension = refusedFromPod(
+  "IPv6 whose payload ends inside an extension header",
+  v6({ length: 4 }).extension({ type: 60 }).tcp(syn),
+  "DROP_INVALID_EXTHDR",
+);
+
+/** What has no ports to translate: dropped where it would be masqueraded, forwarded where not. */
+const portless: {
+  name: string;
+  on: (packet: Packet, family: Family) => Packet;
+  reason: keyof typeof DropReason;
+}[] = [
+  { name: "protocol 132", on: (p) => p.payload("sctp?"), reason: "DROP_NAT_UNSUPP_PROTO" },
+  {
+    name: "ICMP error",
+    on: (p, f) => p.icmp({ type: f === 4 ? 3 : 1, code: 1 }).payload("quoted"),
+    reason: "DROP_NAT_UNSUPP_PROTO",
+  },
+];
+const portlessRows = FAMILIES.flatMap((f) =>
+  portless.flatMap(({ name, on, reason }): Row[] => [
+    { ...refusedFromPod(`IPv${f} ${name} to the internet`, on(fromPodA(f, POD_A, INTERNET), f), reason) },
+    {
+      name: `IPv${f} ${name} to another node's pod is forwarded`,
+      hook: "from_pod",
+      device: "hla",
+      packet: on(fromPodA(f, POD_A, POD_FAR), f),
+      expect: { verdict: "redirect", packet: on(fromPodA(f, POD_A, POD_FAR, 63), f) },
+    },
+    {
+      name: `IPv${f} ${name} to the node is the stack's`,
+      hook: "from_net",
+      device: "eth0",
+      packet: on(fromNet(f, INTERNET, NODE), f),
+      expect: { verdict: "pass" },
+    },
+  ]),
+);
+
+function fragment(family: Family, first: boolean, src: string, dst: string, ttl: number): Packet {
+  const link = eth(MAC.podA, MAC.hostA);
+  const offset = first ? 0 : 1400;
+  if (family === 4) {
+    const ip = link.ipv4({ src, dst, ttl, df: false, mf: first, offset, protocol: 17 });
+    return first ? ip.udp({ sport: PORT, dport: 53 }) : ip.payload("rest");
+  }
+  const ip = link.ipv6({ src, dst, hopLimit: ttl }).fragment6({ offset, more: first });
+  return first ? ip.udp({ sport: PORT, dport: 53 }) : ip.payload("rest");
+}
+
+const fragments = FAMILIES.flatMap((f) =>
+  [true, false].flatMap((first): Row[] => {
+    const which = `IPv${f} ${first ? "first" : "later"} fragment`;
+    return [
+      refusedFromPod(
+        `${which} to the internet`,
+        fragment(f, first, POD_A[f], INTERNET[f], 64),
+        "DROP_FRAG_NOSUPPORT",
+      ),
+      {
+        name: `${which} to another node's pod is forwarded`,
+        hook: "from_pod",
+        device: "hla",
+        packet: fragment(f, first, POD_A[f], POD_FAR[f], 64),
+        expect: { verdict: "redirect", packet: fragment(f, first, POD_A[f], POD_FAR[f], 63) },
+      },
+    ];
+  }),
+);
+
+/** Link business: never dropped, never translated, whoever sends it. */
+const LINK: [name: string, Packet][] = [
+  ["ARP", eth(MAC.podA, "ff:ff:ff:ff:ff:ff").payload(new Uint8Array(28))],
+  [
+    "neighbour solicitation",
+    eth()
+      .ipv6({ src: POD_A[6], dst: "fe80::1", hopLimit: 255 })
+      .icmp({ type: 135 })
+      .payload(new Uint8Array(16)),
+  ],
+  ["router solicitation", eth().ipv6({ src: "fe80::5", dst: "ff02::2", hopLimit: 255 }).icmp({ type: 133 })],
+  [
+    "neighbour solicitation to a global address",
+    eth()
+      .ipv6({ src: POD_A[6], dst: NODE[6], hopLimit: 255 })
+      .icmp({ type: 135 })
+      .payload(new Uint8Array(16)),
+  ],
+  [
+    "multicast listener report",
+    eth()
+      .ipv6({ src: "fe80::5", dst: "ff02::16", hopLimit: 1 })
+      .extension({ type: 0 })
+      .icmp({ type: 143 })
+      .payload(new Uint8Array(20)),
+  ],
+  [
+    "duplicate address detection",
+    eth()
+      .ipv6({ src: "::", dst: "ff02::1:ff00:5", hopLimit: 255 })
+      .icmp({ type: 135 })
+      .payload(new Uint8Array(16)),
+  ],
+  [
+    "IPv4 multicast",
+    eth().ipv4({ src: POD_A[4], dst: "224.0.0.251", ttl: 255 }).udp({ sport: 5353, dport: 5353 }),
+  ],
+  ["IPv4 broadcast", eth().ipv4({ src: POD_A[4], dst: "255.255.255.255" }).udp({ sport: 68, dport: 67 })],
+  ["link-local TCP", eth().ipv6({ src: "fe80::5", dst: "fe80::1" }).tcp(syn)],
+];
+const link = LINK.flatMap(([name, packet]) =>
+  HOOKS.map(
+    (hook): Row => ({
+      name: `${hook}: ${name} is the stack's`,
+      hook,
+      device: DEVICE[hook],
+      packet,
+      expect: { verdict: "pass", flows: (entries) => assert.equal(entries.length, 0) },
+    }),
+  ),
+);
+
+const zeroChecksum: Row = {
+  name: "IPv4 UDP without a checksum stays without one",
+  hook: "from_pod",
+  device: "hla",
+  packet: fromPodA(4, POD_A, INTERNET).udp({ sport: PORT, dport: 53, checksum: 0 }).payload("odd"),
+  expect: {
+    verdict: "redirect",
+    packet: fromPodA(4, NODE, INTERNET, 63).udp({ sport: PORT, dport: 53, checksum: 0 }).payload("odd"),
+    fresh: true,
+  },
+};
+
+const wrongChecksum = forAll((f, t): Row => {
+  const broken = (src: typeof POD_A, ttl: number): Uint8Array => {
+    const bytes = t.open(fromPodA(f, src, INTERNET, ttl), PORT, f).bytes();
+    bytes[bytes.length - 1] = (bytes.at(-1) ?? 0) ^ 0x55;
+    return bytes;
+  };
+  const raw = (bytes: Uint8Array): Packet => eth().raw(bytes);
+  return {
+    name: `IPv${f} ${t.name} with a wrong checksum leaves with a wrong checksum`,
+    hook: "from_pod",
+    device: "hla",
+    packet: raw(broken(POD_A, 64)),
+    expect: { verdict: "redirect", packet: raw(broken(NODE, 63)), fresh: true },
+  };
+});
+
+runRows(import.meta.filename, () => bench, [
+  ...lies,
+  ...extensions,
+  ...optioned,
+  tooMany,
+  cutExtension,
+  ...portlessRows,
+  ...fragments,
+  ...link,
+  zeroChecksum,
+  ...wrongChecksum,
+]);
