@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The data plane under test: the object loaded by libbpf under one configuration, its maps as typed tables, its programs run
 // on single packets by BPF_PROG_TEST_RUN inside a network namespace, its events read back. Nothing is attached or pinned.
+import assert from "node:assert/strict";
 import { join } from "node:path";
 import { mapCreate, progInfo, progTestRun } from "../../src/kernel/bpf.ts";
 import { BpfMap, UpdateFlag } from "../../src/kernel/bpf-map.ts";
@@ -221,8 +222,11 @@ const SKB = { size: 192, mark: 8, ifindex: 40, gsoSegs: 164, gsoSize: 176 } as c
 
 export class TestDatapath implements Disposable {
   readonly config: NodeConfig;
-  readonly flows: Entries<FlowKey, Flow>;
-  readonly replies: Entries<FlowKey, Reply>;
+  /** The tables in slot 0: new records go there. */
+  flows: Entries<FlowKey, Flow>;
+  replies: Entries<FlowKey, Reply>;
+  /** The tables in slot 1 after `grow`. */
+  draining: { flows: Entries<FlowKey, Flow>; replies: Entries<FlowKey, Reply> } | undefined;
   readonly #object: bigint;
   readonly #netns: string;
   readonly #programs = new Map<string, number>();
@@ -260,14 +264,27 @@ export class TestDatapath implements Disposable {
     return libbpf.dup(libbpf.mapFd(libbpf.findMap(this.#object, cString(name))), F_DUPFD_CLOEXEC, 3);
   }
 
-  #inner<K, V>(name: "flows" | "replies", key: Codec<K>, value: Codec<V>, maxEntries: number): Entries<K, V> {
-    const fd = mapCreate({ name, type: 1, keySize: key.size, valueSize: value.size, maxEntries });
-    const outer = new BpfMap(this.#mapFd(name), name);
-    outer.keyView.setUint32(0, 0, true);
+  #setSlot(name: "flows" | "replies", slot: number, fd: number): void {
+    using outer = new BpfMap(this.#mapFd(name), name);
+    outer.keyView.setUint32(0, slot, true);
     outer.valueView.setUint32(0, fd, true);
     outer.update();
-    outer.close();
+  }
+
+  #inner<K, V>(name: "flows" | "replies", key: Codec<K>, value: Codec<V>, maxEntries: number): Entries<K, V> {
+    const fd = mapCreate({ name, type: 1, keySize: key.size, valueSize: value.size, maxEntries });
+    this.#setSlot(name, 0, fd);
     return new Entries(fd, key, value, name);
+  }
+
+  /** New, larger tables take all new records; those so far are drained from slot 1. */
+  grow(tableSize: number): void {
+    assert.equal(this.draining, undefined, "grown once already");
+    this.draining = { flows: this.flows, replies: this.replies };
+    this.#setSlot("flows", 1, this.flows.fd);
+    this.#setSlot("replies", 1, this.replies.fd);
+    this.flows = this.#inner("flows", flowKeyCodec, flowCodec, tableSize);
+    this.replies = this.#inner("replies", flowKeyCodec, replyCodec, tableSize);
   }
 
   /** A map by its generated row: `table(MAPS.endpoints)`. */
@@ -323,7 +340,8 @@ export class TestDatapath implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    for (const table of [...this.#tables.values(), this.flows, this.replies]) table.close();
+    const inner = [this.flows, this.replies, this.draining?.flows, this.draining?.replies];
+    for (const table of [...this.#tables.values(), ...inner]) table?.close();
     libbpf.close(this.#object);
   }
 }
