@@ -55,6 +55,8 @@ const FEATURES = {
   redirectNeighbour: { required: true, since: "5.10", probe: () => hasHelper(152, ProgType.schedCls) },
   redirectPeer: { required: false, since: "5.10", probe: () => hasHelper(155, ProgType.schedCls) },
   coarseClock: { required: true, since: "5.11", probe: () => hasHelper(160, ProgType.schedCls) },
+  compareAndSwap: { required: true, since: "5.12", probe: hasCompareAndSwap },
+  loop: { required: true, since: "5.17", probe: () => hasHelper(181, ProgType.schedCls) },
   fibLookup: { required: true, since: "4.18", probe: () => hasFibFlag(0) },
   fibSkipNeighbour: { required: false, since: "6.3", probe: () => hasFibFlag(1 << 2) },
   fibSource: { required: false, since: "6.7", probe: () => hasFibFlag(1 << 4) },
@@ -96,10 +98,20 @@ function canMake(spec: Omit<MapSpec, "name">): boolean {
   return unlessRefused(() => closeSync(mapCreate({ name: "probe", ...spec })));
 }
 
-function canLoad(type: number): boolean {
+function canLoad(type: number, code: number[] = RETURN_0): boolean {
   // Programs of the type syscall may sleep, and must say so (BPF_F_SLEEPABLE).
   const flags = type === ProgType.syscall ? 0x10 : 0;
-  return unlessRefused(() => closeSync(progLoad({ type, flags, instructions: Uint8Array.from(RETURN_0) })));
+  return unlessRefused(() => closeSync(progLoad({ type, flags, instructions: Uint8Array.from(code) })));
+}
+
+function hasCompareAndSwap(): boolean {
+  return canLoad(ProgType.schedCls, [
+    ...insn(0x7a, 0x0a, -8, 0), // a word of the stack, 0
+    ...insn(0xb7, 0x00, 0, 0),
+    ...insn(0xb7, 0x02, 0, 1),
+    ...insn(0xdb, 0x2a, -8, 0xf1), // if it is r0, it becomes r2: BPF_ATOMIC | BPF_DW, BPF_CMPXCHG
+    ...RETURN_0,
+  ]);
 }
 
 /**
