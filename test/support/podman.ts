@@ -30,7 +30,7 @@ export class Podman {
       mkdirSync(join(this.rootfs, name), { recursive: true });
     }
     copyFileSync(TOOLS.busybox, join(this.rootfs, "bin/busybox"));
-    for (const name of ["sh", "ip", "wget", "nc", "sleep"])
+    for (const name of ["sh", "ip", "wget", "timeout", "sleep"])
       symlinkSync("busybox", join(this.rootfs, "bin", name));
     const configuration = join(this.#dir, "containers.conf");
     writeFileSync(
