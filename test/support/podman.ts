@@ -44,6 +44,7 @@ export class Podman {
         "[engine]",
         'cgroup_manager = "cgroupfs"',
         'events_logger = "none"',
+        'lock_type = "file"',
         `tmp_dir = "${join(this.#dir, "tmp")}"`,
         "",
       ].join("\n"),
