@@ -25,6 +25,7 @@
 #include "abi/export.h"
 
 const volatile struct node_config CONFIG SEC(".rodata.config");
+const volatile struct machine MACHINE SEC(".rodata.machine");
 const volatile struct texts TEXTS SEC(".rodata.texts");
 
 /* The packet itself: no maps. */
@@ -35,6 +36,7 @@ const volatile struct texts TEXTS SEC(".rodata.texts");
 
 /* One decision each, in the order in which a packet meets them. To come: service after flow, then identity, policy, proxy and
  * egress before masquerade. */
+#include "stage/recent.h"
 #include "stage/endpoint.h"
 #include "stage/flow.h"
 #include "stage/port.h"

@@ -7,6 +7,8 @@
 
 #define FLOWS_DEFAULT 65536
 #define TABLE_SLOTS 2
+/* 64 KiB on each processor. */
+#define RECENT_SLOTS 512
 
 struct flow_table {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -81,11 +83,18 @@ struct {
 } reserved_ports SEC(".maps") DOC("Ports that masquerading must not choose: bit port % 64 of word port / 64; words 0-1023 TCP, 1024-2047 UDP. Written by the agent.");
 
 struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
-	__uint(max_entries, 1024);
-	__type(key, struct counter_key);
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1280);
+	__type(key, __u32);
 	__type(value, struct counter);
-} counters SEC(".maps") DOC("Packets and bytes per hook, forwarded or dropped by reason. Written by the data plane.");
+} counters SEC(".maps") DOC("Packets and bytes; the index is 256 * enum hook + enum drop_reason. Written by the data plane.");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, RECENT_SLOTS);
+	__type(key, __u32);
+	__type(value, struct recent);
+} recent SEC(".maps") DOC("What packets of the busiest flows were told in this tick, by a hash of their tuple. Only the data plane uses it.");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

@@ -84,15 +84,31 @@ struct reply {
 	__u32 claim DOC("changed by compare-and-swap by whoever takes the entry over from a dead flow");
 } __attribute__((aligned(8)));
 
-struct counter_key {
-	__u8 reason DOC("enum drop_reason; 0 forwarded");
-	__u8 hook DOC("enum hook");
-	__u16 pad DOC("always 0");
-};
-
 struct counter {
 	__u64 packets DOC("packets since the map was made");
 	__u64 bytes DOC("bytes of those packets, link header included");
+};
+
+/* What a packet of this tuple was last told at this hook, for the rest of one tick. */
+struct recent {
+	struct flow_key key DOC("the tuple as it arrived");
+	struct addr xsaddr DOC("source address as it left");
+	struct addr xdaddr DOC("destination address as it left");
+	__be16 xsport DOC("source port as it left");
+	__be16 xdport DOC("destination port as it left");
+	__u32 tick DOC("tick in which this was found out");
+	__u32 ifindex DOC("device that it came in by");
+	__u32 out_ifindex DOC("device that it went to");
+	struct addr next_hop DOC("next hop as struct bpf_redir_neigh holds it; an IPv4 address in the first 4 bytes");
+	__u32 next_hop_family DOC("address family of the next hop: 2 IPv4, 10 IPv6");
+	__u8 dmac[6] DOC("destination MAC address for a local pod");
+	__u8 smac[6] DOC("source MAC address for a local pod");
+	__u16 mtu DOC("largest packet that may go that way");
+	__u16 endpoint DOC("local endpoint id");
+	__u8 hook DOC("enum hook");
+	__u8 verdict DOC("what became of it: 2 delivered to a local pod, 3 sent by a device");
+	__u8 rule DOC("enum masquerade_rule");
+	__u8 pad DOC("always 0");
 };
 
 struct sweep_result {

@@ -4,15 +4,12 @@
 
 static __always_inline void count(struct __sk_buff *skb, const struct pkt *p)
 {
-	struct counter_key key = { .reason = p->reason, .hook = p->hook };
-	struct counter first = { .packets = 1, .bytes = skb->len };
-	struct counter *counter = bpf_map_lookup_elem(&counters, &key);
+	__u32 index = p->hook * 256 + p->reason;
+	struct counter *counter = bpf_map_lookup_elem(&counters, &index);
 
 	if (counter) {
 		counter->packets++;
 		counter->bytes += skb->len;
-	} else {
-		bpf_map_update_elem(&counters, &key, &first, BPF_NOEXIST);
 	}
 }
 

@@ -8,6 +8,7 @@ SEC("tc")
 int from_net(struct __sk_buff *skb)
 {
 	struct pkt p = { .hook = HOOK_FROM_NET };
+	int verdict;
 
 	/* 1. Read the headers. What lies or is cut short is dropped, as the kernel would; what has no tuple is the stack's. */
 	if (parse(skb, &p))
@@ -15,14 +16,20 @@ int from_net(struct __sk_buff *skb)
 	if (p.shape != SHAPE_FLOW)
 		return finish(skb, &p, PASS);
 
-	/* 2. The answer to a translated flow: undo the translation. Flows of the node itself end in its stack. */
+	/* 2. A packet like it was decided about a moment ago. */
+	verdict = recall(skb, &p);
+	if (verdict != PASS)
+		return finish(skb, &p, translated(&p) && rewrite(skb, &p) ? DROP : verdict);
+
+	/* 3. The answer to a translated flow: undo the translation. Flows of the node itself end in its stack. A used-up TTL is the
+	 * stack's to answer, after that. */
 	if (flow_reply(&p) == DIRECTION_REPLY) {
-		if (rewrite(skb, &p))
-			return finish(skb, &p, DROP);
-		return finish(skb, &p, p.endpoint && CONFIG.host_routing && p.ttl > TTL_LAST ? DELIVER : PASS);
+		if (p.endpoint && CONFIG.host_routing && p.ttl > TTL_LAST)
+			verdict = remember(skb, &p, DELIVER);
+		return finish(skb, &p, rewrite(skb, &p) ? DROP : verdict);
 	}
 
-	/* 3. For a local pod, under its own address: track who opened the flow. Else it is not ours. */
+	/* 4. For a local pod, under its own address: track who opened the flow. Else it is not ours. */
 	p.endpoint = endpoint_at(&p, &p.key.daddr);
 	if (!p.endpoint)
 		return finish(skb, &p, PASS);
@@ -33,6 +40,8 @@ int from_net(struct __sk_buff *skb)
 			return finish(skb, &p, DROP);
 	}
 
-	/* 4. Hand it to the pod. A used-up TTL is the stack's to answer. */
-	return finish(skb, &p, CONFIG.host_routing && p.ttl > TTL_LAST ? DELIVER : PASS);
+	/* 5. Hand it to the pod. */
+	if (CONFIG.host_routing && p.ttl > TTL_LAST)
+		verdict = remember(skb, &p, DELIVER);
+	return finish(skb, &p, verdict);
 }

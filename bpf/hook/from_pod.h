@@ -8,7 +8,7 @@ SEC("tc")
 int from_pod(struct __sk_buff *skb)
 {
 	struct pkt p = { .hook = HOOK_FROM_POD };
-	int route;
+	int route, verdict;
 
 	/* 1. Read the headers. What lies or is cut short is dropped; ARP, ND, multicast and link-local are the stack's. */
 	if (parse(skb, &p))
@@ -16,26 +16,31 @@ int from_pod(struct __sk_buff *skb)
 	if (p.shape == SHAPE_NOT_IP || p.shape == SHAPE_LINK)
 		return finish(skb, &p, PASS);
 
-	/* 2. Which pod is it? A pod sends under its own address only. */
+	/* 2. A packet like it was decided about a moment ago. */
+	verdict = recall(skb, &p);
+	if (verdict != PASS)
+		return finish(skb, &p, translated(&p) && rewrite(skb, &p) ? DROP : verdict);
+
+	/* 3. Which pod is it? A pod sends under its own address only. */
 	if (endpoint_sender(skb, &p))
 		return finish(skb, &p, DROP);
 
-	/* 3. Without host routing the stack routes the packet; to_net or to_pod continue. */
+	/* 4. Without host routing the stack routes the packet; to_net or to_pod continue. */
 	if (!CONFIG.host_routing)
 		return finish(skb, &p, PASS);
 
-	/* 4. Part of a known flow? Then its translation stands. */
+	/* 5. Part of a known flow? Then its translation stands. */
 	if (p.shape == SHAPE_FLOW)
 		flow_find(&p);
 	else
 		keep_tuple(&p);
 
-	/* 5. Where does it go? What the kernel must answer goes to it as the pod sent it. */
+	/* 6. Where does it go? What the kernel must answer goes to it as the pod sent it. */
 	route = route_find(skb, &p);
 	if (route == ROUTE_STACK)
 		return finish(skb, &p, PASS);
 
-	/* 6. No flow: decide about the source, and open one if this is a first packet. */
+	/* 7. No flow: decide about the source, and open one if this is a first packet. */
 	if (p.direction == DIRECTION_NONE) {
 		if (route != ROUTE_DEVICE)
 			p.rule = MASQ_LOCAL;
@@ -45,10 +50,9 @@ int from_pod(struct __sk_buff *skb)
 			return finish(skb, &p, DROP);
 	}
 
-	/* 7. Translate and send. */
-	if (translated(&p) && rewrite(skb, &p))
-		return finish(skb, &p, DROP);
-	if (route == ROUTE_POD)
-		return finish(skb, &p, DELIVER);
-	return finish(skb, &p, route == ROUTE_DEVICE && p.rule != MASQ_UNMANAGED ? FORWARD : PASS);
+	/* 8. Translate and send. */
+	if (route == ROUTE_NODE || (route == ROUTE_DEVICE && p.rule == MASQ_UNMANAGED))
+		return finish(skb, &p, PASS);
+	verdict = remember(skb, &p, route == ROUTE_POD ? DELIVER : FORWARD);
+	return finish(skb, &p, translated(&p) && rewrite(skb, &p) ? DROP : verdict);
 }

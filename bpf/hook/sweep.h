@@ -65,8 +65,7 @@ static __always_inline void sweep_slot(__u32 slot, struct sweeping *s)
 SEC("syscall")
 int sweep(struct sweep_result *result)
 {
-	/* The coarse clock is not for programs of this type; it runs at most one tick behind. */
-	struct sweeping s = { .now = bpf_ktime_get_ns() >> 24 };
+	struct sweeping s = { .now = ticks() };
 
 	sweep_slot(0, &s);
 	sweep_slot(1, &s);

@@ -134,6 +134,7 @@ static __always_inline int parse_v4(struct __sk_buff *skb, struct cursor *c, str
 /* Walks the extension headers (RFC 8200 4.1) up to the transport header; gives its protocol, or -1. */
 static __always_inline int skip_exthdrs(struct cursor *c, struct pkt *p, __u8 next, __u32 *used)
 {
+#pragma clang loop unroll(disable)
 	for (int i = 0; i <= EXTHDR_MAX; i++) {
 		struct ipv6_opt_hdr *opt;
 		__u32 size;
@@ -225,6 +226,7 @@ __noinline int parse_linear(struct __sk_buff *skb, struct pkt *p)
 static __always_inline int parse(struct __sk_buff *skb, struct pkt *p)
 {
 	p->l3 = 14;
+	p->now = ticks();
 	if (parse_linear(skb, p) == 0)
 		return 0;
 	if (p->reason != DROP_CT_INVALID_HDR || skb->data_end - skb->data >= skb->len)

@@ -119,7 +119,7 @@ static __always_inline void take_translation(struct pkt *p, const struct flow *f
 	p->rule = f->rule;
 }
 
-/* Looks the packet up as the opener's, then as the other side's. Sets now, direction, stale, and for a known flow the
+/* Looks the packet up as the opener's, then as the other side's. Sets direction, stale, and for a known flow the
  * translation, the rule and the state; refreshes the record. Gives the direction.
  */
 __noinline int flow_find(struct pkt *p)
@@ -131,7 +131,6 @@ __noinline int flow_find(struct pkt *p)
 	if (!p)
 		return DIRECTION_NONE;
 	echo = p->key.proto != IPPROTO_TCP && p->key.proto != IPPROTO_UDP;
-	p->now = ticks();
 	/* With identifier 0 an echo request and an echo reply have the same tuple: a reply opens nothing, a request answers none. */
 	if (!echo || p->opens) {
 		f = flow_get(&p->key);
@@ -207,7 +206,6 @@ __noinline int flow_reply(struct pkt *p)
 	r = reply_get(&p->key);
 	if (!r)
 		return DIRECTION_NONE;
-	p->now = ticks();
 	f = flow_behind(r, &p->key, &key);
 	if (!f || !flow_alive(f, p->now))
 		return DIRECTION_NONE;

@@ -18,8 +18,8 @@ enum route {
 
 static __always_inline void fib_from(struct bpf_fib_lookup *fib, struct __sk_buff *skb, const struct pkt *p)
 {
-	/* A large segment is cut to gso_size by the device, so that is what must fit; the route's own MTU counts. */
-	fib->tot_len = skb->gso_size ? p->l4 - p->l3 + p->l4_len + skb->gso_size : p->l3_len;
+	/* With a length the lookup also minds path MTU exceptions and locked MTUs of routes, and gives the MTU back. */
+	fib->tot_len = segment_bytes(skb, p);
 	fib->l4_protocol = p->key.proto;
 	fib->sport = p->key.sport;
 	fib->dport = p->key.dport;
@@ -38,6 +38,7 @@ static __always_inline void fib_from(struct bpf_fib_lookup *fib, struct __sk_buf
 static __always_inline void take_route(struct pkt *p, const struct bpf_fib_lookup *fib, bool source)
 {
 	p->out_ifindex = fib->ifindex;
+	p->mtu = fib->mtu_result;
 	p->next_hop.nh_family = fib->family;
 	__builtin_memcpy(p->next_hop.ipv6_nh, fib->ipv6_dst, sizeof(p->next_hop.ipv6_nh));
 	if (!source)

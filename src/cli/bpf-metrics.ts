@@ -32,13 +32,17 @@ export function addBpfMetrics(group: Command): void {
     const { pinsOf } = await import("./pins.ts");
     const { openPinned } = await import("../maps/table.ts");
     using table = openPinned(pinsOf(resolveTarget(options)), "counters");
-    const rows = [...table.entriesPerCpu()].map(([key, perCpu]) => ({
-      reason: key.reason,
-      reasonText: dropReasonText[key.reason] ?? `reason ${key.reason}`,
-      hook: hookText[key.hook] ?? `hook ${key.hook}`,
-      packets: perCpu.reduce((sum, counter) => sum + counter.packets, 0n),
-      bytes: perCpu.reduce((sum, counter) => sum + counter.bytes, 0n),
-    }));
+    const all = [...table.entriesPerCpu()].map(([index, perCpu]) => {
+      const [hook, reason] = [index >> 8, index & 255];
+      return {
+        reason,
+        reasonText: dropReasonText[reason] ?? `reason ${reason}`,
+        hook: hookText[hook] ?? `hook ${hook}`,
+        packets: perCpu.reduce((sum, counter) => sum + counter.packets, 0n),
+        bytes: perCpu.reduce((sum, counter) => sum + counter.bytes, 0n),
+      };
+    });
+    const rows = all.filter((metric) => metric.packets > 0n);
     rows.sort((a, b) => a.reason - b.reason || a.hook.localeCompare(b.hook));
     await printRows(options.output, COLUMNS, rows);
   });

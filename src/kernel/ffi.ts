@@ -44,6 +44,7 @@ export const libc: {
     offset: number,
   ) => bigint;
   readonly munmap: (at: bigint, length: number) => number;
+  readonly clock_getres: (clock: number, time: Memory) => number;
   readonly fcntl: (fd: number, command: number, argument: number) => number;
 } = {
   socket: library.func("int socket(int domain, int type, int protocol)"),
@@ -64,6 +65,7 @@ export const libc: {
   capset: library.func("int capset(void *header, void *data)"),
   mmap: library.func("intptr_t mmap(void *at, size_t length, int prot, int flags, int fd, long offset)"),
   munmap: library.func("int munmap(intptr_t at, size_t length)"),
+  clock_getres: library.func("int clock_getres(int clock, void *time)"),
   fcntl: library.func("int fcntl(int fd, int command, long argument)"),
 };
 

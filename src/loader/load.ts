@@ -4,6 +4,7 @@
 import { closeSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { mapInfo, objPin } from "../kernel/bpf.ts";
+import { jiffyNs } from "../kernel/clock.ts";
 import { errnoName } from "../kernel/errno.ts";
 import { allocate } from "../kernel/ffi.ts";
 import { BpfObject, type ObjectMap, takeMessages } from "../kernel/libbpf.ts";
@@ -17,6 +18,8 @@ import { logText, readVerifierLog, saveVerifierLog } from "./verifier-log.ts";
 /** Becomes the beginning of the names of data maps in `bpftool map`. */
 const OBJECT_NAME = "hookline";
 const CONFIG_SECTION = ".rodata.config";
+/** struct machine, bpf/abi/config.h. */
+const MACHINE_SECTION = ".rodata.machine";
 /** Texts for user space, in BTF: nothing that runs needs them. */
 const TEXTS_SECTION = ".rodata.texts";
 
@@ -77,6 +80,9 @@ function configure(object: BpfObject, options: LoadOptions): void {
   }
   nodeConfigCodec.write(new DataView(bytes.buffer), 0, options.config);
   section.setInitialValue(bytes);
+  const machine = allocate(4);
+  new DataView(machine.buffer).setUint32(0, jiffyNs(), true);
+  object.maps.find((map) => map.name === MACHINE_SECTION)?.setInitialValue(machine);
   object.maps.find((map) => map.name === TEXTS_SECTION)?.skip();
 }
 

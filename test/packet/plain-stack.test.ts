@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { after, before } from "node:test";
 import { FlowState } from "../../src/maps/gen/verdict.ts";
-import { ALL_OFF, ALL_ON, HOOKS, nowTicks } from "../support/datapath.ts";
+import { ALL_OFF, ALL_ON, HOOKS, longAgo } from "../support/datapath.ts";
 import type { Packet } from "../support/packet.ts";
 import { ENDPOINT_A, EXCLUDED, INTERNET, NODE, POD_A, POD_B, POD_FAR } from "../support/packet-node.ts";
 import { type Bench, type Expectation, type Row, runRows, send } from "../support/packet-rows.ts";
@@ -217,7 +217,7 @@ const hostRows = forAll((f, t): Row[] => [
     given: (b) => {
       heldByPod(f, t)(b);
       for (const [key, flow] of b.datapath.flows.entries()) {
-        b.datapath.flows.set(key, { ...flow, expires: nowTicks() - 1 });
+        b.datapath.flows.set(key, { ...flow, expires: longAgo() });
       }
     },
   },

@@ -6,7 +6,7 @@ import { after, before } from "node:test";
 import { MAPS } from "../../src/maps/gen/maps.ts";
 import type { Flow } from "../../src/maps/gen/types.ts";
 import { FlowState } from "../../src/maps/gen/verdict.ts";
-import { nowTicks, TICKS_PER_SECOND } from "../support/datapath.ts";
+import { longAgo, nowTicks, TICKS_PER_SECOND } from "../support/datapath.ts";
 import {
   type Both,
   ENDPOINT_B,
@@ -105,7 +105,7 @@ const established = forAll((f, t): Row[] => [
     name: `IPv${f} ${t.name} answer to an expired flow is the stack's`,
     given: (b) => {
       opened(f, t)(b);
-      change(b, { expires: nowTicks() - 1 });
+      change(b, { expires: longAgo() });
     },
     hook: "from_net",
     device: "eth0",
@@ -245,7 +245,7 @@ const late = FAMILIES.flatMap((f): Row[] => [
     name: `IPv${f} late TCP packet of an expired flow never leaves untranslated`,
     given: (b) => {
       opened(f, TCP)(b);
-      change(b, { expires: nowTicks() - 1 });
+      change(b, { expires: longAgo() });
     },
     hook: "from_pod",
     device: "hla",
@@ -256,7 +256,7 @@ const late = FAMILIES.flatMap((f): Row[] => [
     name: `IPv${f} late answer of a pod whose inbound record expired never leaves untranslated`,
     given: (b) => {
       inbound(f, TCP, INTERNET)(b);
-      change(b, { expires: nowTicks() - 1 });
+      change(b, { expires: longAgo() });
     },
     hook: "from_pod",
     device: "hlb",

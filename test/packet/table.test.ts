@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, beforeEach, test } from "node:test";
 import { MAPS } from "../../src/maps/gen/maps.ts";
 import type { Flow, FlowKey } from "../../src/maps/gen/types.ts";
-import { nowTicks } from "../support/datapath.ts";
+import { longAgo, nowTicks } from "../support/datapath.ts";
 import { differences } from "../support/packet-fields.ts";
 import { INTERNET, NODE, POD_A, POD_B, POD_FAR } from "../support/packet-node.ts";
 import { type Bench, reset, send } from "../support/packet-rows.ts";
@@ -53,7 +53,7 @@ test("the sweep removes expired records and their index entries", () => {
   open(bench, PORT);
   open(bench, PORT + 1);
   age(bench);
-  change(bench, { expires: nowTicks() - 1 }, (key) => key.sport === PORT);
+  change(bench, { expires: longAgo() }, (key) => key.sport === PORT);
   const result = bench.datapath.sweep();
   assert.deepEqual(result, { visited: 4n, removed: 2n, repliesRemoved: 2n, masqueraded: 2n });
   assert.ok(bench.datapath.flows.entries().every(([key]) => key.sport === PORT + 1));

@@ -5,6 +5,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { mapCreate, progInfo, progTestRun } from "../../src/kernel/bpf.ts";
 import { BpfMap, UpdateFlag } from "../../src/kernel/bpf-map.ts";
+import { jiffyNs } from "../../src/kernel/clock.ts";
 import { allocate, cString, libc, openLibrary, viewOf } from "../../src/kernel/ffi.ts";
 import { withNetns } from "../../src/kernel/netns.ts";
 import type { Codec, MapRow } from "../../src/maps/codec.ts";
@@ -141,18 +142,29 @@ export class Entries<K, V> {
   }
 
   entries(): [K, V][] {
-    const found: [K, V][] = [];
+    return this.entriesPerCpu().map(([key, values]) => [key, values[0] as V]);
+  }
+
+  /** Every entry with the values of all processors; one value if the map is not per CPU. */
+  entriesPerCpu(): [K, V[]][] {
+    const { info, stride, cpus } = this.#map;
+    const found: [K, V[]][] = [];
     for (const { keys, values, count } of this.#map.batches()) {
       const keyView = new DataView(keys.buffer);
       const valueView = new DataView(values.buffer);
       for (let i = 0; i < count; i++) {
-        found.push([
-          this.#key.read(keyView, i * this.#map.info.keySize),
-          this.#value.read(valueView, i * this.#map.stride * this.#map.cpus),
-        ]);
+        const ofCpu = (_: unknown, cpu: number): V => this.#value.read(valueView, (i * cpus + cpu) * stride);
+        found.push([this.#key.read(keyView, i * info.keySize), Array.from({ length: cpus }, ofCpu)]);
       }
     }
     return found;
+  }
+
+  /** Writes zeros for every processor. */
+  zero(key: K): void {
+    this.#key.write(this.#map.keyView, 0, key);
+    this.#map.value.fill(0);
+    this.#map.update(UpdateFlag.any);
   }
 
   clear(): void {
@@ -242,12 +254,10 @@ export class TestDatapath implements Disposable {
     if (BigInt(this.#object) === 0n) throw new Error(`${OBJECT}: cannot be opened; run npm run build`);
     const rodata = allocate(NODE_CONFIG_SIZE);
     writeNodeConfig(new DataView(rodata.buffer), 0, config);
-    const failed = libbpf.setInitial(
-      libbpf.findMap(this.#object, cString(".rodata.config")),
-      rodata,
-      rodata.length,
-    );
-    if (failed) throw new Error(`.rodata.config: ${failed}`);
+    this.#setSection(".rodata.config", rodata);
+    const machine = allocate(4);
+    new DataView(machine.buffer).setUint32(0, jiffyNs(), true);
+    this.#setSection(".rodata.machine", machine);
     const loaded = libbpf.load(this.#object);
     if (loaded)
       throw new Error(`${OBJECT}: refused by the kernel (${loaded}); bpftool -d prog loadall shows why`);
@@ -262,6 +272,12 @@ export class TestDatapath implements Disposable {
   /** A copy of the map's fd, so that closing a table leaves libbpf's own open. */
   #mapFd(name: string): number {
     return libbpf.dup(libbpf.mapFd(libbpf.findMap(this.#object, cString(name))), F_DUPFD_CLOEXEC, 3);
+  }
+
+  #setSection(name: string, bytes: Uint8Array): void {
+    const section = libbpf.findMap(this.#object, cString(name));
+    const failed = libbpf.setInitial(section, bytes, bytes.length);
+    if (failed) throw new Error(`${name}: ${failed}`);
   }
 
   #setSlot(name: "flows" | "replies", slot: number, fd: number): void {
@@ -325,6 +341,14 @@ export class TestDatapath implements Disposable {
     return readSweepResult(new DataView(ctx.buffer, ctx.byteOffset), 0);
   }
 
+  /** Ends the tick: what the data plane remembers of packets (map `recent`) is forgotten. */
+  forget(): void {
+    const recent = this.table(MAPS.recent);
+    for (const [slot, perCpu] of recent.entriesPerCpu()) {
+      if (perCpu.some((entry) => entry.tick !== 0)) recent.zero(slot);
+    }
+  }
+
   /** Events since the last call. */
   events(): FlowEvent[] {
     return this.#events.drain();
@@ -332,7 +356,7 @@ export class TestDatapath implements Disposable {
 
   /** Sum over all processors. */
   counter(hook: number, reason: number): Counter {
-    const values = this.table(MAPS.counters).getPerCpu({ hook, reason });
+    const values = this.table(MAPS.counters).getPerCpu(256 * hook + reason);
     return {
       packets: values.reduce((sum, v) => sum + v.packets, 0n),
       bytes: values.reduce((sum, v) => sum + v.bytes, 0n),
@@ -349,4 +373,9 @@ export class TestDatapath implements Disposable {
 /** Now, on the data plane's clock. */
 export function nowTicks(): number {
   return Number((process.hrtime.bigint() >> 24n) & 0xffff_ffffn);
+}
+
+/** A tick at which nothing can be alive. Jiffies run up to a second behind the clock: they began to count later. */
+export function longAgo(): number {
+  return nowTicks() - 1000;
 }

@@ -46,6 +46,8 @@ export interface Row {
   name: string;
   /** Map contents and earlier packets. */
   given?: (bench: Bench) => void;
+  /** Whether what was remembered of those packets still counts. Default: no, a tick has passed. */
+  sameTick?: boolean;
   hook: HookName;
   device: keyof Devices;
   packet: Packet;
@@ -121,6 +123,7 @@ export function reset({ datapath, restore }: Bench): void {
   restore();
   datapath.flows.clear();
   datapath.replies.clear();
+  datapath.forget();
   datapath.events();
 }
 
@@ -133,6 +136,7 @@ export function runRows(file: string, bench: () => Bench, rows: readonly Row[]):
       const here = bench();
       reset(here);
       row.given?.(here);
+      if (!row.sameTick) here.datapath.forget();
       here.datapath.events();
       const lines = judge(here, row);
       if (lines.length === 0) return;

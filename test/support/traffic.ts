@@ -36,12 +36,20 @@ const report: TrafficReport = {
   ports: [],
 };
 
-function retransmissions(): number {
-  const rows = readFileSync("/proc/self/net/snmp", "utf8")
+function counter(file: string, group: string, name: string): number {
+  const rows = readFileSync(`/proc/self/net/${file}`, "utf8")
     .split("\n")
-    .filter((line) => line.startsWith("Tcp:"))
+    .filter((line) => line.startsWith(`${group}:`))
     .map((line) => line.split(" "));
-  return Number(rows[1]?.[rows[0]?.indexOf("RetransSegs") ?? -1]);
+  return Number(rows[1]?.[rows[0]?.indexOf(name) ?? -1]);
+}
+
+/**
+ * Segments that had to be sent again because they were lost. A probe that went out because the far side's process had
+ * to wait for a processor is none: the far side says that it got the segment twice (D-SACK, RFC 2883).
+ */
+function retransmissions(): number {
+  return counter("snmp", "Tcp", "RetransSegs") - counter("netstat", "TcpExt", "TCPDSACKRecvSegs");
 }
 
 let stopping = false;

@@ -4,23 +4,23 @@
 import type { Address } from "../../base/addr.ts";
 import type { Prefix } from "../../base/prefix.ts";
 import { addressCodec, noCodec, prefixCodec, type MapRow, u32Codec, u64Codec } from "../codec.ts";
-import { type Counter, type CounterKey, type Device, type Endpoint, type PrefixRule, type Remote, counterCodec, counterKeyCodec, deviceCodec, endpointCodec, flowCodec, flowKeyCodec, prefixRuleCodec, remoteCodec, replyCodec } from "./types.ts";
+import { type Counter, type Device, type Endpoint, type PrefixRule, type Recent, type Remote, counterCodec, deviceCodec, endpointCodec, flowCodec, flowKeyCodec, prefixRuleCodec, recentCodec, remoteCodec, replyCodec } from "./types.ts";
 
 export const MAPS = {
-  /** Packets and bytes per hook, forwarded or dropped by reason. Written by the data plane. */
+  /** Packets and bytes; the index is 256 * enum hook + enum drop_reason. Written by the data plane. */
   counters: {
     name: "counters",
-    doc: "Packets and bytes per hook, forwarded or dropped by reason. Written by the data plane.",
-    type: 5,
-    typeName: "percpu_hash",
+    doc: "Packets and bytes; the index is 256 * enum hook + enum drop_reason. Written by the data plane.",
+    type: 6,
+    typeName: "percpu_array",
     keySize: 4,
     valueSize: 16,
-    maxEntries: 1024,
+    maxEntries: 1280,
     flags: 0,
     perCpu: true,
-    key: counterKeyCodec,
+    key: u32Codec,
     value: counterCodec,
-  } satisfies MapRow<CounterKey, Counter>,
+  } satisfies MapRow<number, Counter>,
   /** Native devices that carry our programs, by index, with their masquerade addresses. Written by the agent. */
   devices: {
     name: "devices",
@@ -144,6 +144,20 @@ export const MAPS = {
     key: prefixCodec,
     value: prefixRuleCodec,
   } satisfies MapRow<Prefix, PrefixRule>,
+  /** What packets of the busiest flows were told in this tick, by a hash of their tuple. Only the data plane uses it. */
+  recent: {
+    name: "recent",
+    doc: "What packets of the busiest flows were told in this tick, by a hash of their tuple. Only the data plane uses it.",
+    type: 6,
+    typeName: "percpu_array",
+    keySize: 4,
+    valueSize: 128,
+    maxEntries: 512,
+    flags: 0,
+    perCpu: true,
+    key: u32Codec,
+    value: recentCodec,
+  } satisfies MapRow<number, Recent>,
   /** Index of translated flows by the tuple of their replies. Means nothing without its record in flows. */
   replies: {
     name: "replies",

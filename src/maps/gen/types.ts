@@ -29,34 +29,6 @@ export function writeCounter(view: DataView, at: number, value: Counter): void {
 
 export const counterCodec: Codec<Counter> = { size: COUNTER_SIZE, read: readCounter, write: writeCounter };
 
-/** struct counter_key, 4 bytes. */
-export interface CounterKey {
-  /** enum drop_reason; 0 forwarded. */
-  reason: number;
-  /** enum hook. */
-  hook: number;
-}
-
-export const COUNTER_KEY_SIZE = 4;
-
-export function readCounterKey(view: DataView, at: number): CounterKey {
-  bound(view, at, COUNTER_KEY_SIZE);
-  return {
-    reason: view.getUint8(at),
-    hook: view.getUint8(at + 1),
-  };
-}
-
-export function writeCounterKey(view: DataView, at: number, value: CounterKey): void {
-  bound(view, at, COUNTER_KEY_SIZE);
-  view.setUint8(at, u8(value.reason));
-  view.setUint8(at + 1, u8(value.hook));
-  view.setUint8(at + 2, 0);
-  view.setUint8(at + 3, 0);
-}
-
-export const counterKeyCodec: Codec<CounterKey> = { size: COUNTER_KEY_SIZE, read: readCounterKey, write: writeCounterKey };
-
 /** struct device, 40 bytes. */
 export interface Device {
   /** Masquerade address for IPv4, :: if there is none. */
@@ -375,6 +347,93 @@ export function writePrefixRule(view: DataView, at: number, value: PrefixRule): 
 }
 
 export const prefixRuleCodec: Codec<PrefixRule> = { size: PREFIX_RULE_SIZE, read: readPrefixRule, write: writePrefixRule };
+
+/** struct recent, 128 bytes. */
+export interface Recent {
+  /** The tuple as it arrived. */
+  key: FlowKey;
+  /** Source address as it left. */
+  xsaddr: Address;
+  /** Destination address as it left. */
+  xdaddr: Address;
+  /** Source port as it left. */
+  xsport: number;
+  /** Destination port as it left. */
+  xdport: number;
+  /** Tick in which this was found out. */
+  tick: number;
+  /** Device that it came in by. */
+  ifindex: number;
+  /** Device that it went to. */
+  outIfindex: number;
+  /** Next hop as struct bpf_redir_neigh holds it; an IPv4 address in the first 4 bytes. */
+  nextHop: Address;
+  /** Address family of the next hop: 2 IPv4, 10 IPv6. */
+  nextHopFamily: number;
+  /** Destination MAC address for a local pod. */
+  dmac: MacAddress;
+  /** Source MAC address for a local pod. */
+  smac: MacAddress;
+  /** Largest packet that may go that way. */
+  mtu: number;
+  /** Local endpoint id. */
+  endpoint: number;
+  /** enum hook. */
+  hook: number;
+  /** What became of it: 2 delivered to a local pod, 3 sent by a device. */
+  verdict: number;
+  /** enum masquerade_rule. */
+  rule: number;
+}
+
+export const RECENT_SIZE = 128;
+
+export function readRecent(view: DataView, at: number): Recent {
+  bound(view, at, RECENT_SIZE);
+  return {
+    key: readFlowKey(view, at),
+    xsaddr: readAddress(view, at + 40),
+    xdaddr: readAddress(view, at + 56),
+    xsport: view.getUint16(at + 72, false),
+    xdport: view.getUint16(at + 74, false),
+    tick: view.getUint32(at + 76, true),
+    ifindex: view.getUint32(at + 80, true),
+    outIfindex: view.getUint32(at + 84, true),
+    nextHop: readAddress(view, at + 88),
+    nextHopFamily: view.getUint32(at + 104, true),
+    dmac: readMac(view, at + 108),
+    smac: readMac(view, at + 114),
+    mtu: view.getUint16(at + 120, true),
+    endpoint: view.getUint16(at + 122, true),
+    hook: view.getUint8(at + 124),
+    verdict: view.getUint8(at + 125),
+    rule: view.getUint8(at + 126),
+  };
+}
+
+export function writeRecent(view: DataView, at: number, value: Recent): void {
+  bound(view, at, RECENT_SIZE);
+  writeFlowKey(view, at, value.key);
+  writeAddress(view, at + 40, value.xsaddr);
+  writeAddress(view, at + 56, value.xdaddr);
+  view.setUint16(at + 72, u16(value.xsport), false);
+  view.setUint16(at + 74, u16(value.xdport), false);
+  view.setUint32(at + 76, u32(value.tick), true);
+  view.setUint32(at + 80, u32(value.ifindex), true);
+  view.setUint32(at + 84, u32(value.outIfindex), true);
+  writeAddress(view, at + 88, value.nextHop);
+  view.setUint32(at + 104, u32(value.nextHopFamily), true);
+  writeMac(view, at + 108, value.dmac);
+  writeMac(view, at + 114, value.smac);
+  view.setUint16(at + 120, u16(value.mtu), true);
+  view.setUint16(at + 122, u16(value.endpoint), true);
+  view.setUint8(at + 124, u8(value.hook));
+  view.setUint8(at + 125, u8(value.verdict));
+  view.setUint8(at + 126, u8(value.rule));
+  view.setUint8(at + 127, 0);
+}
+
+export const recentCodec: Codec<Recent> = { size: RECENT_SIZE, read: readRecent, write: writeRecent };
 
 /** struct remote, 24 bytes. */
 export interface Remote {

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Was a packet of this tuple decided about in this very tick, on this processor? Then it is told the same: endpoint, flow and
+ * route are not asked again. From a small table per processor; for from_pod and from_net.
+ *
+ * It holds no state: a slot is good until the tick ends (16.8 ms), so each flow goes the whole way some 60 times a second, and
+ * what changes (a route, a pod, an address, later a policy) is followed within that time with nobody invalidating anything.
+ * Packets that open, close or reset always go the whole way. Measured, established TCP over IPv4, out and back: with it 113
+ * and 111 ns, without 268 and 190, of which the route 110 (IPv6 224), the owner 24, the record 45.
+ */
+#pragma once
+
+static __always_inline struct recent *recent_slot(const struct flow_key *key)
+{
+	__u32 mixed = (__u32)key->sport << 16 | key->dport;
+	__u32 slot;
+
+	mixed ^= key->saddr.w[3] ^ key->daddr.w[3] * 5;
+	slot = mixed * 0x9e3779b1 >> 23;
+	_Static_assert(RECENT_SLOTS == 1 << (32 - 23), "the upper bits are the slot");
+	return bpf_map_lookup_elem(&recent, &slot);
+}
+
+static __always_inline bool recallable(const struct pkt *p)
+{
+	if (p->shape != SHAPE_FLOW || p->ttl <= TTL_LAST)
+		return false;
+	if (p->key.proto == IPPROTO_TCP)
+		return !(p->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST));
+	/* The tuple of an echo does not always tell a request from its reply. */
+	return p->key.proto == IPPROTO_UDP;
+}
+
+static __always_inline bool key_equal(const struct flow_key *a, const struct flow_key *b)
+{
+	const __u64 *x = (const __u64 *)a, *y = (const __u64 *)b;
+
+	return ((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]) | (x[3] ^ y[3]) | (x[4] ^ y[4])) == 0;
+}
+
+/* DELIVER or FORWARD with everything that the hook would have found out; PASS if the hook must find out. */
+__noinline int recall(struct __sk_buff *skb, struct pkt *p)
+{
+	struct recent *r;
+
+	if (!p || !recallable(p))
+		return PASS;
+	r = recent_slot(&p->key);
+	if (!r || r->tick != p->now || r->hook != p->hook || r->ifindex != skb->ifindex || !key_equal(&r->key, &p->key))
+		return PASS;
+	if (r->mtu && segment_bytes(skb, p) > r->mtu)
+		return PASS;
+	p->xsaddr = r->xsaddr;
+	p->xdaddr = r->xdaddr;
+	p->xsport = r->xsport;
+	p->xdport = r->xdport;
+	p->out_ifindex = r->out_ifindex;
+	p->endpoint = r->endpoint;
+	p->rule = r->rule;
+	if (r->verdict == DELIVER) {
+		__builtin_memcpy(p->dmac, r->dmac, sizeof(p->dmac));
+		__builtin_memcpy(p->smac, r->smac, sizeof(p->smac));
+		return DELIVER;
+	}
+	p->next_hop.nh_family = r->next_hop_family;
+	__builtin_memcpy(p->next_hop.ipv6_nh, &r->next_hop, sizeof(r->next_hop));
+	return FORWARD;
+}
+
+/* Keeps what was found out for packets of a flow. Gives the verdict. */
+__noinline int remember(struct __sk_buff *skb, struct pkt *p, int verdict)
+{
+	struct recent *r;
+
+	if (!p || p->direction == DIRECTION_NONE || !recallable(p))
+		return verdict;
+	r = recent_slot(&p->key);
+	if (!r)
+		return verdict;
+	r->key = p->key;
+	r->xsaddr = p->xsaddr;
+	r->xdaddr = p->xdaddr;
+	r->xsport = p->xsport;
+	r->xdport = p->xdport;
+	r->tick = p->now;
+	r->ifindex = skb->ifindex;
+	r->out_ifindex = p->out_ifindex;
+	__builtin_memcpy(&r->next_hop, p->next_hop.ipv6_nh, sizeof(r->next_hop));
+	r->next_hop_family = p->next_hop.nh_family;
+	__builtin_memcpy(r->dmac, p->dmac, sizeof(r->dmac));
+	__builtin_memcpy(r->smac, p->smac, sizeof(r->smac));
+	r->mtu = p->mtu;
+	r->endpoint = p->endpoint;
+	r->hook = p->hook;
+	r->verdict = verdict;
+	r->rule = p->rule;
+	return verdict;
+}
