@@ -63,7 +63,7 @@ describe(`${RESTARTS} restarts under traffic, lab ${lab}`, () => {
   test("every new connection was made", () => {
     assert.deepEqual(report.connections.failed, []);
   });
-  test("every datagram came back, no TCP segment was sent twice", () => {
+  test("every datagram came back, no TCP segment was lost", () => {
     assert.equal(report.datagrams.echoed, report.datagrams.sent);
     assert.equal(report.retransmitted, 0);
   });
