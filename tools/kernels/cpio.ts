@@ -32,11 +32,11 @@ export class Initramfs implements Disposable {
     if (this.#known.has(path)) return;
     this.addFolder(dirname(path));
     this.#known.add(path);
-    if ("link" in content) return this.#entry(path, KIND.link | 0o777, Buffer.from(content.link));
-    if ("major" in content) return this.#header(path, KIND.device | 0o600, 0, content);
-    const mode = KIND.file | (content.mode ?? 0o644);
-    if ("bytes" in content) return this.#entry(path, mode, Buffer.from(content.bytes));
-    this.#copy(path, mode, content.from);
+    if ("link" in content) this.#entry(path, KIND.link | 0o777, Buffer.from(content.link));
+    else if ("major" in content) this.#header(path, KIND.device | 0o600, 0, content);
+    else if ("bytes" in content) {
+      this.#entry(path, KIND.file | (content.mode ?? 0o644), Buffer.from(content.bytes));
+    } else this.#copy(path, KIND.file | (content.mode ?? 0o644), content.from);
   }
 
   addFolder(path: string): void {
@@ -44,10 +44,6 @@ export class Initramfs implements Disposable {
     this.addFolder(dirname(path));
     this.#known.add(path);
     this.#header(path, KIND.folder | 0o755, 0);
-  }
-
-  has(path: string): boolean {
-    return this.#known.has(path);
   }
 
   /** Ends the archive. */

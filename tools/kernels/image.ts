@@ -22,7 +22,13 @@ const STARTED = ["test/support/outside-server.ts", "tools/test/reporter.ts"];
 
 /** Loaded at run time, so no program names them. */
 const LIBRARIES = ["libbpf.so.1"];
-const LIBRARY_FOLDERS = ["/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib64", "/usr/lib64", "/usr/lib"];
+const LIBRARY_FOLDERS = [
+  "/lib/x86_64-linux-gnu",
+  "/usr/lib/x86_64-linux-gnu",
+  "/lib64",
+  "/usr/lib64",
+  "/usr/lib",
+];
 
 /** Modules that tests need; those that are built into a kernel are not there. */
 const MODULES = ["veth", "sch_ingress", "cls_bpf", "bridge", "vxlan", "dummy"];
@@ -76,7 +82,9 @@ function findProgram(name: string): string {
 }
 
 function findLibrary(soname: string): string {
-  const path = LIBRARY_FOLDERS.map((folder) => join(folder, soname)).find((candidate) => existsSync(candidate));
+  const path = LIBRARY_FOLDERS.map((folder) => join(folder, soname)).find((candidate) =>
+    existsSync(candidate),
+  );
   if (path === undefined) throw new Error(`${soname} is not installed: run npm run setup`);
   return path;
 }
@@ -134,13 +142,15 @@ export async function writeImage(path: string, kernel: Kernel, tests: readonly s
   for (const applet of ["sh", "ping", "sleep", "cat"]) image.add(`/bin/${applet}`, { link: "busybox" });
   addProgram(image, "/bin/node", realpathSync(join(ROOT, "node_modules/.bin/node")));
   addProgram(image, "/bin/ip", findProgram("ip"));
-  for (const soname of LIBRARIES) addProgram(image, `/lib/x86_64-linux-gnu/${soname}`, realpathSync(findLibrary(soname)));
+  for (const soname of LIBRARIES)
+    addProgram(image, `/lib/x86_64-linux-gnu/${soname}`, realpathSync(findLibrary(soname)));
   const modules = readModules(kernel.modules, MODULES);
   for (const module of modules) image.add(`/modules/${module.name}.ko`, { bytes: module.bytes });
   image.add("/modules/order", { bytes: modules.map((module) => `${module.name}.ko\n`).join("") });
   const { files, packages } = await importsOf([MAIN, ...STARTED, ...tests]);
   for (const file of files) addSource(image, file);
   addPackages(image, packages);
+  image.add(`${INSIDE}/test/kernels/files`, { bytes: tests.join("\n") });
   image.add(`${INSIDE}/package.json`, { from: join(ROOT, "package.json") });
   image.add(`${INSIDE}/stripped.mjs`, { bytes: STRIPPED });
   image.add(`${INSIDE}/build/datapath.bpf.o`, { from: join(ROOT, "build/datapath.bpf.o") });

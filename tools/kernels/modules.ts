@@ -13,7 +13,9 @@ export interface KernelModule {
 
 /** File names and module names differ in these. */
 function moduleName(file: string): string {
-  return basename(file).replace(/\.ko(\.xz)?$/, "").replaceAll("-", "_");
+  return basename(file)
+    .replace(/\.ko(\.xz)?$/, "")
+    .replaceAll("-", "_");
 }
 
 function unpack(path: string): Uint8Array {
@@ -27,7 +29,10 @@ function unpack(path: string): Uint8Array {
 function dependencies(bytes: Uint8Array): string[] {
   const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1");
   const list = /\0depends=([\w,-]*)\0/.exec(text)?.[1] ?? "";
-  return list.split(",").filter((name) => name !== "").map(moduleName);
+  return list
+    .split(",")
+    .filter((name) => name !== "")
+    .map(moduleName);
 }
 
 /** The modules and all they need, dependencies first. Names that the folder does not hold are built in, or absent. */

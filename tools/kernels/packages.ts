@@ -101,7 +101,9 @@ export function getKernel(cache: string, choice: KernelChoice, fresh = false): K
   const root = join(folder, "root");
   if (fresh || !existsSync(root)) fetchKernel(folder, choice);
   const image = readdirSync(join(root, "boot")).find((name) => name.startsWith("vmlinuz-"));
-  const libraries = [join(root, "lib/modules"), join(root, "usr/lib/modules")].find((path) => existsSync(path));
+  const libraries = [join(root, "lib/modules"), join(root, "usr/lib/modules")].find((path) =>
+    existsSync(path),
+  );
   if (image === undefined || libraries === undefined) throw new Error(`${root} holds no kernel`);
   return {
     choice,
