@@ -148,7 +148,7 @@ export class JourneyNode implements AsyncDisposable {
   /** Packets that from_pod has dropped because of their source. */
   forged(): number {
     using counters = this.datapath.table("counters");
-    const key = 256 * Hook.HOOK_FROM_POD + DropReason.DROP_INVALID_SOURCE_IP;
+    const index = 256 * Hook.HOOK_FROM_POD + DropReason.DROP_INVALID_SOURCE_IP;
     return (counters.getPerCpu(index) ?? []).reduce((sum, { packets }) => sum + Number(packets), 0);
   }
 
