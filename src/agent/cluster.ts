@@ -51,11 +51,13 @@ export class Cluster {
     this.#nodeConfigs = watcher({
       name: "ciliumnodeconfigs",
       path: `/apis/cilium.io/v2/namespaces/${NAMESPACE}/ciliumnodeconfigs`,
+      optional: true,
       decode: decodeNodeConfig,
     });
     this.#networkConfigs = watcher({
       name: "ciliumnetworkconfigs",
       path: "/apis/cilium.io/v2/ciliumnetworkconfigs",
+      optional: true,
       decode: decodeNetworkConfig,
     });
     this.#nodes = watcher({ name: "nodes", path: "/api/v1/nodes", decode: decodeNode });

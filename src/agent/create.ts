@@ -156,6 +156,7 @@ export class Agent {
 
   #run(): void {
     this.cluster.run();
+    for (const endpoint of this.pods.goneAtStart) this.#publishEndpoint(endpoint, true);
     this.publisher.run();
     const patience = setTimeout(() => {
       this.#patienceOver = true;
@@ -212,10 +213,8 @@ export class Agent {
     const known = this.#facts();
     if (known === undefined) return;
     const view = this.cluster.view;
-    const change =
-      known.fromState && this.#saved
-        ? this.config.restore(this.#saved)
-        : this.config.update(clusterLayers(view, known.labels));
+    if (known.fromState && this.#saved) this.config.restore(this.#saved);
+    else this.config.update(clusterLayers(view, known.labels));
     const config = this.config.config;
     if (config === undefined) return;
     this.log.level = config["log-level"];
@@ -241,23 +240,24 @@ export class Agent {
       families,
       plan.devices.map((device) => device.name),
     );
-    this.#keepLoaded(change?.reload ?? false);
+    this.#keepLoaded();
     // Routes after maps: a packet that takes a new route must find the map entries that judge it.
     this.dataPlane?.apply(plan);
     this.network.applyRoutes(plan.routes);
     this.pods.setMtu(plan.mtu);
     this.pods.setRanges(plan.podRanges);
     this.#publishNode(plan.self);
+    for (const endpoint of this.pods.engine.list()) this.#publishEndpoint(endpoint, false);
     if (!known.fromState) this.#save(known.nodes);
     this.#announceReady();
   }
 
   /** Loads the data plane at first, and again when an option of it has changed. */
-  #keepLoaded(reload: boolean): void {
+  #keepLoaded(): void {
     const config = this.config.config;
     if (config === undefined) return;
     if (this.dataPlane !== undefined) {
-      if (reload) this.dataPlane.reload(nodeConfig(config));
+      this.dataPlane.reload(nodeConfig(config));
       return;
     }
     const dataPlane = new DataPlane({

@@ -10,7 +10,14 @@ import type { NodeConfig } from "../maps/gen/config.ts";
 import { MAPS } from "../maps/gen/maps.ts";
 import { DeviceFlag, RemoteFlag } from "../maps/gen/verdict.ts";
 import { Reconciler } from "../maps/reconcile.ts";
-import type { MapName, KeyOf as RowKeyOf, ValueOf as RowValueOf, Table, TableOf } from "../maps/table.ts";
+import {
+  type MapName,
+  openInner,
+  type KeyOf as RowKeyOf,
+  type ValueOf as RowValueOf,
+  type Table,
+  type TableOf,
+} from "../maps/table.ts";
 import { faults } from "./faults.ts";
 import type { AgentPlan } from "./plan.ts";
 import type { MapFill, ReconcilerStatus } from "./status.ts";
@@ -46,6 +53,13 @@ type KeyOf<N extends Kept> = RowKeyOf<(typeof MAPS)[N]>;
 type ValueOf<N extends Kept> = RowValueOf<(typeof MAPS)[N]>;
 type Reconcilers = { readonly [N in Kept]: Reconciler<KeyOf<N>, ValueOf<N>> };
 
+function innerSize(bpfRoot: string, name: "flows" | "replies"): number {
+  const tables = openInner(bpfRoot, name);
+  const size = tables[0]?.maxEntries ?? 0;
+  for (const table of tables) table.close();
+  return size;
+}
+
 /** One loaded data plane. All methods are synchronous. */
 export class DataPlane {
   readonly #datapath: Datapath;
@@ -56,6 +70,8 @@ export class DataPlane {
   /** What each map was last asked to hold, as text: a map whose contents do not change is not read again. */
   readonly #asked = new Map<Kept, string>();
   readonly #flowsSize: number;
+  readonly #repliesSize: number;
+  #loaded: string;
   readonly sweepState: SweepState = {
     runs: 0,
     removed: 0,
@@ -68,13 +84,15 @@ export class DataPlane {
   /** Loads; pinned maps are taken over with their entries. @throws the faults of the loader */
   constructor(options: DataPlaneOptions) {
     this.#log = options.log;
-    this.#flowsSize = options.sizes.flows;
     this.#datapath = openDatapath({
       objectPath: options.objectPath,
       bpfRoot: options.bpfRoot,
       config: options.config,
       sizes: options.sizes,
     });
+    this.#loaded = JSON.stringify(options.config);
+    this.#flowsSize = innerSize(options.bpfRoot, "flows");
+    this.#repliesSize = innerSize(options.bpfRoot, "replies");
     const keep = <N extends Kept>(name: N): Reconciler<KeyOf<N>, ValueOf<N>> =>
       new Reconciler(this.#datapath.table(name) as unknown as Table<KeyOf<N>, ValueOf<N>>);
     this.#reconcilers = {
@@ -96,6 +114,7 @@ export class DataPlane {
         this.#must("endpoint_addrs", addresses);
       },
       attach: (ifindex) => this.#datapath.attachPod(ifindex),
+      detach: (ifindex) => this.#datapath.detachPod(ifindex),
       sweep: () => this.sweep(),
     };
   }
@@ -164,13 +183,31 @@ export class DataPlane {
     }
   }
 
-  /** Loads the programs with another configuration and swaps them everywhere; the maps and flows stay. */
+  /**
+   * Loads the programs with another configuration, if it is another, and swaps them everywhere; maps and flows stay.
+   * @throws the faults of the loader; then nothing has changed, and the next call tries again
+   */
   reload(config: NodeConfig): void {
+    const text = JSON.stringify(config);
+    if (text === this.#loaded) return;
     for (const [ifindex, error] of this.#datapath.reload(config)) {
       const fault = Fault.from(error);
       this.#log.error({ error: fault.detail, ifindex }, "device keeps its old programs");
       this.#deviceFaults.set(ifindex, fault);
     }
+    this.#loaded = text;
+  }
+
+  /** What the options ask of the tables that were taken over with another size, in sentences. */
+  sizeProblems(wanted: { readonly flows: number; readonly replies: number }): string[] {
+    const problem = (name: string, is: number, want: number): string[] =>
+      is === want
+        ? []
+        : [`${name} was made with room for ${is} records and keeps it; the options ask for ${want}`];
+    return [
+      ...problem("flows", this.#flowsSize, wanted.flows),
+      ...problem("replies", this.#repliesSize, wanted.replies),
+    ];
   }
 
   /** Sweeps now; the next sweep follows by itself. */

@@ -58,6 +58,8 @@ export class Pods {
   readonly #log: Log;
   readonly engine: EndpointEngine;
   readonly #ipam: Ipam;
+  /** Endpoints of the state folder that had lost their device when the agent started. */
+  goneAtStart: readonly Endpoint[] = [];
   readonly #onChange: (endpoint: Endpoint, gone: boolean) => void;
   /** Why pods cannot be added; set by the composition. */
   #notReady: string | undefined = "starting";
@@ -112,6 +114,7 @@ export class Pods {
     }
     for (const endpoint of gone)
       this.#log.info({ endpoint: endpoint.id }, "endpoint lost its device; released");
+    this.goneAtStart = gone;
     if (gone.length > 0) this.#save();
   }
 

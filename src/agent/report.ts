@@ -5,6 +5,7 @@ import { formatPrefix } from "../base/prefix.ts";
 import type { Endpoint } from "../engine/endpoint/spec.ts";
 import type { Agent } from "./create.ts";
 import { masqueradingLine } from "./masquerading-line.ts";
+import { tableSizes } from "./node-config.ts";
 import { OPTION_NAMES, OPTIONS, type Option } from "./options.ts";
 import type {
   Condition,
@@ -27,9 +28,11 @@ function faultTexts(agent: Agent): string[] {
     ...(agent.dataPlane?.faults ?? []),
     ...(agent.updateFault === undefined ? [] : [agent.updateFault]),
   ].map((fault) => fault.detail);
+  const { config } = agent.config;
+  const sizes = config === undefined ? [] : (agent.dataPlane?.sizeProblems(tableSizes(config)) ?? []);
   const { pending, lastError } = agent.publisher.status;
   const publishing = lastError === undefined ? [] : [`${pending} objects not published: ${lastError}`];
-  return [...new Set([...faults, ...agent.sysctlProblems, ...agent.manifestFaults, ...publishing])];
+  return [...new Set([...faults, ...agent.sysctlProblems, ...sizes, ...agent.manifestFaults, ...publishing])];
 }
 
 function kubernetes(agent: Agent): StatusReport["kubernetes"] {

@@ -16,6 +16,8 @@ export interface WatchSpec<T> {
   /** `/api/v1/nodes`. */
   readonly path: string;
   readonly query?: Query;
+  /** A kind that a server need not have: 404 then means that there are no objects of it. */
+  readonly optional?: boolean;
   readonly decode: Decode<T>;
   /** Called after the first list, and after every change, with all that is known. Calls are never parallel. */
   readonly onChange: (objects: ReadonlyMap<string, T>) => void;
@@ -132,7 +134,7 @@ export class Watcher<T> {
       this.#version = "";
       return backoffMs(this.#failures++, 10, 2_000);
     }
-    if (status === 404 && !(this.#synced && this.#objects.size > 0)) {
+    if (status === 404 && this.spec.optional && !(this.#synced && this.#objects.size > 0)) {
       // The kind is not known to this server: a CustomResourceDefinition that nobody needs. Empty, and asked again.
       this.#heardOf();
       this.#lastError = undefined;

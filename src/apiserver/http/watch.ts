@@ -215,6 +215,9 @@ class WatchStream {
 
   #send(text: string): void {
     if (this.#response.destroyed) return;
-    this.#blocked = !this.#response.write(`${text}\n`);
+    // Readers that split at Unicode line ends (Node's readline, and with it the JavaScript client library) would tear an
+    // event apart; the Kubernetes API server escapes the two as well.
+    const line = text.replaceAll("\u2028", "\\u2028").replaceAll("\u2029", "\\u2029");
+    this.#blocked = !this.#response.write(`${line}\n`);
   }
 }

@@ -18,6 +18,8 @@ export interface EndpointPorts {
   readonly write: (maps: ReturnType<typeof planEndpoints>) => void;
   /** Attaches the pod programs to a device, or swaps what is attached for them. */
   readonly attach: (ifindex: number) => void;
+  /** Forgets a device that is gone. */
+  readonly detach: (ifindex: number) => void;
   /** Removes flows of endpoints that are gone. */
   readonly sweep: () => void;
 }
@@ -134,6 +136,7 @@ export class EndpointEngine {
     this.#endpoints.delete(attachmentKey(endpoint));
     this.#ports?.write(planEndpoints(this.#endpoints.values()));
     unwire(endpoint.device, this.#netlink);
+    if (endpoint.ifindex !== 0) this.#ports?.detach(endpoint.ifindex);
     this.#files.remove(endpoint.id);
     this.#ids.release(endpoint.id);
   }
