@@ -39,6 +39,7 @@ const volatile struct texts TEXTS SEC(".rodata.texts");
 #include "stage/recent.h"
 #include "stage/endpoint.h"
 #include "stage/flow.h"
+#include "stage/reply.h"
 #include "stage/port.h"
 #include "stage/masquerade.h"
 #include "stage/route.h"

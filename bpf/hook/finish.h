@@ -71,11 +71,7 @@ __noinline int finish(struct __sk_buff *skb, struct pkt *p, int verdict)
 		code = TC_ACT_SHOT;
 	}
 	count(skb, p);
-	if (p->reason) {
-		if (CONFIG.events >= 1)
-			tell(skb, p, EVENT_DROP);
-	} else if (p->fresh && CONFIG.events >= 2) {
-		tell(skb, p, EVENT_NEW_FLOW);
-	}
+	if ((p->reason && CONFIG.events >= 1) || (p->fresh && CONFIG.events >= 2))
+		tell(skb, p, p->reason ? EVENT_DROP : EVENT_NEW_FLOW);
 	return code;
 }

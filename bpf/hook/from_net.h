@@ -19,7 +19,7 @@ int from_net(struct __sk_buff *skb)
 	/* 2. A packet like it was decided about a moment ago. */
 	verdict = recall(skb, &p);
 	if (verdict != PASS)
-		return finish(skb, &p, translated(&p) && rewrite(skb, &p) ? DROP : verdict);
+		return finish(skb, &p, rewrite(skb, &p) ? DROP : verdict);
 
 	/* 3. The answer to a translated flow: undo the translation. Flows of the node itself end in its stack. A used-up TTL is the
 	 * stack's to answer, after that. */
@@ -36,7 +36,7 @@ int from_net(struct __sk_buff *skb)
 	if (flow_find(&p) == DIRECTION_NONE && p.opens) {
 		p.state = FLOW_INBOUND;
 		p.rule = MASQ_REPLY;
-		if (flow_open(skb, &p))
+		if (flow_track(&p))
 			return finish(skb, &p, DROP);
 	}
 

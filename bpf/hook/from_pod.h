@@ -19,7 +19,7 @@ int from_pod(struct __sk_buff *skb)
 	/* 2. A packet like it was decided about a moment ago. */
 	verdict = recall(skb, &p);
 	if (verdict != PASS)
-		return finish(skb, &p, translated(&p) && rewrite(skb, &p) ? DROP : verdict);
+		return finish(skb, &p, rewrite(skb, &p) ? DROP : verdict);
 
 	/* 3. Which pod is it? A pod sends under its own address only. */
 	if (endpoint_sender(skb, &p))
@@ -54,5 +54,5 @@ int from_pod(struct __sk_buff *skb)
 	if (route == ROUTE_NODE || (route == ROUTE_DEVICE && p.rule == MASQ_UNMANAGED))
 		return finish(skb, &p, PASS);
 	verdict = remember(skb, &p, route == ROUTE_POD ? DELIVER : FORWARD);
-	return finish(skb, &p, translated(&p) && rewrite(skb, &p) ? DROP : verdict);
+	return finish(skb, &p, rewrite(skb, &p) ? DROP : verdict);
 }

@@ -43,9 +43,7 @@ int to_net(struct __sk_buff *skb)
 			if ((p.state & FLOW_XSOURCE) && flow_open(skb, &p))
 				return finish(skb, &p, DROP);
 		}
-		if (translated(&p) && rewrite(skb, &p))
-			return finish(skb, &p, DROP);
-		return finish(skb, &p, PASS);
+		return finish(skb, &p, rewrite(skb, &p) ? DROP : PASS);
 	}
 
 	/* 4. Whose packet did the stack route? Rule 10: forwarded traffic that is no pod's. */
@@ -66,7 +64,5 @@ int to_net(struct __sk_buff *skb)
 	}
 
 	/* 6. Translate; the stack has routed it and sends it. */
-	if (translated(&p) && rewrite(skb, &p))
-		return finish(skb, &p, DROP);
-	return finish(skb, &p, PASS);
+	return finish(skb, &p, rewrite(skb, &p) ? DROP : PASS);
 }

@@ -26,7 +26,7 @@ int to_pod(struct __sk_buff *skb)
 	if (flow_find(&p) == DIRECTION_NONE && p.opens) {
 		p.state = FLOW_INBOUND;
 		p.rule = MASQ_LOCAL;
-		if (flow_open(skb, &p))
+		if (flow_track(&p))
 			p.reason = FORWARDED;
 	}
 	return finish(skb, &p, PASS);

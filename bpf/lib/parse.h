@@ -99,6 +99,7 @@ static __always_inline int parse_l4(struct cursor *c, struct pkt *p, __u32 room)
 	return 0;
 }
 
+/* Gives the bytes after the IP header, as it says, or -1. */
 static __always_inline int parse_v4(struct __sk_buff *skb, struct cursor *c, struct pkt *p)
 {
 	struct iphdr *ip = take(c, sizeof(*ip));
@@ -120,15 +121,11 @@ static __always_inline int parse_v4(struct __sk_buff *skb, struct cursor *c, str
 	p->l4 = p->l3 + header;
 	if (header > sizeof(*ip) && !take(c, header - sizeof(*ip)))
 		return drop(p, DROP_CT_INVALID_HDR);
-	if (addr_link_scoped(&p->key.daddr, false)) {
+	if (addr_link_scoped(&p->key.daddr, false))
 		p->shape = SHAPE_LINK;
-		return 0;
-	}
-	if (ip->frag_off & bpf_htons(IP_OFFSET_OR_MORE)) {
+	else if (ip->frag_off & bpf_htons(IP_OFFSET_OR_MORE))
 		p->shape = SHAPE_FRAGMENT;
-		return 0;
-	}
-	return parse_l4(c, p, len - header);
+	return len - header;
 }
 
 /* Walks the extension headers (RFC 8200 4.1) up to the transport header; gives its protocol, or -1. */
@@ -164,6 +161,7 @@ static __always_inline int skip_exthdrs(struct cursor *c, struct pkt *p, __u8 ne
 	return drop(p, DROP_INVALID_EXTHDR);
 }
 
+/* Gives the bytes after the IP header and its extensions, as it says, or -1. */
 static __always_inline int parse_v6(struct __sk_buff *skb, struct cursor *c, struct pkt *p)
 {
 	struct ipv6hdr *ip6 = take(c, sizeof(*ip6));
@@ -189,17 +187,16 @@ static __always_inline int parse_v6(struct __sk_buff *skb, struct cursor *c, str
 		return drop(p, DROP_INVALID_EXTHDR);
 	p->key.proto = proto;
 	p->l4 = p->l3 + sizeof(*ip6) + used;
-	if (addr_link_scoped(&p->key.daddr, true) || addr_link_scoped(&p->key.saddr, true)) {
+	if (addr_link_scoped(&p->key.daddr, true) || addr_link_scoped(&p->key.saddr, true))
 		p->shape = SHAPE_LINK;
-		return 0;
-	}
-	return p->shape == SHAPE_FRAGMENT ? 0 : parse_l4(c, p, len - used);
+	return len - used;
 }
 
 /* Reads what lies in the linear part. */
 __noinline int parse_linear(struct __sk_buff *skb, struct pkt *p)
 {
 	struct cursor c;
+	int room = 0;
 
 	if (!p)
 		return -1;
@@ -210,12 +207,14 @@ __noinline int parse_linear(struct __sk_buff *skb, struct pkt *p)
 	if (skb->vlan_present)
 		p->shape = SHAPE_NOT_IP;
 	else if (skb->protocol == bpf_htons(ETH_P_IP) && CONFIG.enable_ipv4)
-		return parse_v4(skb, &c, p);
+		room = parse_v4(skb, &c, p);
 	else if (skb->protocol == bpf_htons(ETH_P_IPV6) && CONFIG.enable_ipv6)
-		return parse_v6(skb, &c, p);
+		room = parse_v6(skb, &c, p);
 	else
 		p->shape = SHAPE_NOT_IP;
-	return 0;
+	if (room < 0)
+		return -1;
+	return p->shape == SHAPE_FLOW ? parse_l4(&c, p, room) : 0;
 }
 
 /* The longest headers that are looked at: Ethernet, IPv4 with all options, TCP without; or IPv6 with some extensions. */

@@ -67,8 +67,14 @@ static __always_inline int rewrite_checksum(struct __sk_buff *skb, struct pkt *p
 	return bpf_l4_csum_replace(skb, at, 0, diff, flags) ? drop(p, DROP_CSUM_L4) : 0;
 }
 
-/* Writes the tuple of xsaddr, xdaddr, xsport, xdport over that of key. Gives -1 with a reason, and then the packet must be
- * dropped: it may be half done. */
+static __always_inline bool translated(const struct pkt *p)
+{
+	return p->xsport != p->key.sport || p->xdport != p->key.dport || !addr_equal(&p->xsaddr, &p->key.saddr) ||
+	       !addr_equal(&p->xdaddr, &p->key.daddr);
+}
+
+/* Writes the tuple of xsaddr, xdaddr, xsport, xdport over that of key, if it is another. Gives -1 with a reason, and then the
+ * packet must be dropped: it may be half done. */
 __noinline int rewrite(struct __sk_buff *skb, struct pkt *p)
 {
 	__be16 port_from, port_to;
@@ -78,6 +84,8 @@ __noinline int rewrite(struct __sk_buff *skb, struct pkt *p)
 
 	if (!p)
 		return -1;
+	if (!translated(p))
+		return 0;
 	diff = addr_diff(&p->key.saddr, &p->xsaddr, p->v6) + addr_diff(&p->key.daddr, &p->xdaddr, p->v6);
 	/* One sum for both ports: the checksum does not care where a word stands. */
 	port_from = fold16((__u64)p->key.sport + p->key.dport);
@@ -116,12 +124,6 @@ __noinline int rewrite(struct __sk_buff *skb, struct pkt *p)
 		*(__be16 *)(data + l4 + 2) = p->xdport;
 	}
 	return 0;
-}
-
-static __always_inline bool translated(const struct pkt *p)
-{
-	return p->xsport != p->key.sport || p->xdport != p->key.dport || !addr_equal(&p->xsaddr, &p->key.saddr) ||
-	       !addr_equal(&p->xdaddr, &p->key.daddr);
 }
 
 /* One hop further: TTL or hop limit falls by one. The caller has seen that it is above TTL_LAST. */

@@ -119,107 +119,51 @@ static __always_inline void take_translation(struct pkt *p, const struct flow *f
 	p->rule = f->rule;
 }
 
-/* Looks the packet up as the opener's, then as the other side's. Sets direction, stale, and for a known flow the
- * translation, the rule and the state; refreshes the record. Gives the direction.
+/* The record of which the packet is part, as the opener's or as the other side's. Sets direction, stale, and translation and
+ * rule: those of the record for the opener's packets, none for the other side's. NULL if there is no live one.
  */
-__noinline int flow_find(struct pkt *p)
+static __always_inline struct flow *flow_of(struct pkt *p)
 {
+	bool echo = p->key.proto != IPPROTO_TCP && p->key.proto != IPPROTO_UDP;
 	struct flow_key key;
 	struct flow *f;
-	bool echo;
 
-	if (!p)
-		return DIRECTION_NONE;
-	echo = p->key.proto != IPPROTO_TCP && p->key.proto != IPPROTO_UDP;
 	/* With identifier 0 an echo request and an echo reply have the same tuple: a reply opens nothing, a request answers none. */
 	if (!echo || p->opens) {
 		f = flow_get(&p->key);
 		if (f && flow_alive(f, p->now) && owner_holds(f, p, &p->key.saddr)) {
 			p->direction = DIRECTION_FORWARD;
 			take_translation(p, f);
-			flow_touch(f, p);
-			return DIRECTION_FORWARD;
+			return f;
 		}
 		p->stale = f != NULL;
 	}
 	keep_tuple(p);
 	if (echo && p->opens)
-		return DIRECTION_NONE;
+		return NULL;
 	key_reverse(&key, &p->key);
 	f = flow_get(&key);
 	if (!f || !flow_alive(f, p->now) || !owner_holds(f, p, &key.saddr))
-		return DIRECTION_NONE;
+		return NULL;
 	/* What answers a translated flow comes to the node's address (flow_reply), not straight to the pod's. */
 	if (p->hook == HOOK_FROM_NET && (f->state & FLOW_XSOURCE))
-		return DIRECTION_NONE;
+		return NULL;
 	p->direction = DIRECTION_REPLY;
 	p->rule = MASQ_REPLY;
-	flow_touch(f, p);
-	return DIRECTION_REPLY;
-}
-
-/* The record that an index entry stands for, given the tuple of the reply. Sets `key` to the opener's tuple. NULL unless the
- * record names this very tuple; it may be dead. */
-static __always_inline struct flow *flow_behind(const struct reply *r, const struct flow_key *tuple, struct flow_key *key)
-{
-	struct flow *f;
-
-	key->saddr = r->saddr;
-	key->daddr = tuple->saddr;
-	key->sport = r->sport;
-	key->dport = tuple->sport;
-	key->proto = tuple->proto;
-	key->pad[0] = 0;
-	key->pad[1] = 0;
-	key->pad[2] = 0;
-	f = flow_get(key);
-	if (!f || !(f->state & FLOW_XSOURCE) || f->xsport != tuple->dport || !addr_equal(&f->xsaddr, &tuple->daddr))
-		return NULL;
 	return f;
 }
 
-static __always_inline struct reply *reply_in(__u32 slot, const struct flow_key *tuple)
+/* Finds the packet's flow (flow_of), refreshes its record, and takes over its state. Gives the direction. */
+__noinline int flow_find(struct pkt *p)
 {
-	void *table = bpf_map_lookup_elem(&replies, &slot);
-
-	return table ? bpf_map_lookup_elem(table, tuple) : NULL;
-}
-
-static __always_inline struct reply *reply_get(const struct flow_key *tuple)
-{
-	struct reply *r = reply_in(0, tuple);
-
-	return r ? r : reply_in(1, tuple);
-}
-
-/* A packet from outside to an address of the node: is it the answer to a translated flow? Sets what flow_find sets, the
- * owner, and where to deliver (out_ifindex is 0 for a flow of the node itself). Gives the direction.
- */
-__noinline int flow_reply(struct pkt *p)
-{
-	struct flow_key key;
-	struct reply *r;
 	struct flow *f;
 
-	if (!p || (p->opens && p->key.proto != IPPROTO_TCP && p->key.proto != IPPROTO_UDP))
+	if (!p)
 		return DIRECTION_NONE;
-	r = reply_get(&p->key);
-	if (!r)
-		return DIRECTION_NONE;
-	f = flow_behind(r, &p->key, &key);
-	if (!f || !flow_alive(f, p->now))
-		return DIRECTION_NONE;
-	p->endpoint = endpoint_at(p, &key.saddr);
-	if (p->endpoint != f->endpoint)
-		return DIRECTION_NONE;
-	p->direction = DIRECTION_REPLY;
-	p->rule = f->rule;
-	p->xsaddr = key.daddr;
-	p->xdaddr = key.saddr;
-	p->xsport = p->key.sport;
-	p->xdport = key.sport;
-	flow_touch(f, p);
-	return DIRECTION_REPLY;
+	f = flow_of(p);
+	if (f)
+		flow_touch(f, p);
+	return p->direction;
 }
 
 /* Brings a dead record in slot 0 back to life for this packet's flow. False if it is not there or another CPU was faster. */
@@ -282,4 +226,14 @@ __noinline int flow_create(struct pkt *p)
 	p->fresh = 0;
 	p->direction = DIRECTION_NONE;
 	return err == -EEXIST ? err : drop(p, DROP_CT_INSERT_FAILED);
+}
+
+/* Makes the record of a flow without translation. If another CPU opened it at the same time, that is as good. */
+static __always_inline int flow_track(struct pkt *p)
+{
+	int err = flow_create(p);
+
+	if (err == -EEXIST)
+		return flow_find(p) == DIRECTION_FORWARD ? 0 : drop(p, DROP_CT_INSERT_FAILED);
+	return err;
 }

@@ -96,10 +96,12 @@ __noinline int masquerade_host(struct pkt *p)
 /* Opens a flow after its translation is decided: claims a port if the source is translated, then writes the record. Gives -1
  * with a reason. If another CPU opened the same flow at the same time, its translation is taken and this claim given back.
  */
-static __always_inline int flow_open(struct __sk_buff *skb, struct pkt *p)
+__noinline int flow_open(struct __sk_buff *skb, struct pkt *p)
 {
 	int err;
 
+	if (!p)
+		return -1;
 	if ((p->state & FLOW_XSOURCE) && port_find(skb, p))
 		return -1;
 	err = flow_create(p);

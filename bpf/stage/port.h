@@ -13,6 +13,7 @@
 #pragma once
 
 #define ECHO_ID_MAX 65535
+#define KEPT_STEPS 2
 
 struct search {
 	struct __sk_buff *skb;
@@ -120,14 +121,15 @@ static __always_inline bool take_free(struct search *s)
 	return false;
 }
 
-/* One step of the search: 0 the kept port; 1 to size all ports; size + 1 to 2 * size again, closed flows' ports as well. */
+/* One step of the search: 0 the kept port, hoping that it is free, which saves a lookup; 1 the kept port from a dead flow; then
+ * all ports, `size` of them; then all again, closed flows' ports as well. */
 static int port_try(__u32 step, void *context)
 {
 	struct search *s = context;
 	__u32 port = s->kept;
 	struct reply *r;
 
-	if (step) {
+	if (step >= KEPT_STEPS) {
 		port = s->start + step;
 		port = s->lowest + port % s->size;
 	} else if (port - s->lowest >= s->size) {
@@ -136,15 +138,8 @@ static int port_try(__u32 step, void *context)
 	if (port_reserved(s->tuple.proto, port))
 		return 0;
 	s->tuple.dport = bpf_htons(port);
-	r = reply_in(1, &s->tuple);
-	if (r) {
-		struct flow *closed = NULL;
-
-		if (!entry_dead(r, s, false, &closed))
-			return 0;
-	}
-	r = reply_in(0, &s->tuple);
-	s->found = r ? take_over(r, s, step > s->size) : take_free(s);
+	r = step ? reply_get(&s->tuple) : reply_in(1, &s->tuple);
+	s->found = r ? take_over(r, s, step >= s->size + KEPT_STEPS) : take_free(s);
 	return s->found || s->error;
 }
 
@@ -173,7 +168,7 @@ __noinline int port_find(struct __sk_buff *skb, struct pkt *p)
 		s.size = ECHO_ID_MAX + 1;
 	}
 	s.start = bpf_get_prandom_u32() & 0xffff;
-	bpf_loop(2 * s.size + 1, port_try, &s, 0);
+	bpf_loop(2 * s.size + KEPT_STEPS, port_try, &s, 0);
 	if (!s.found)
 		return drop(p, s.error ? s.error : DROP_NAT_NO_MAPPING);
 	p->xsport = s.tuple.dport;

@@ -4,8 +4,9 @@
  *
  * It holds no state: a slot is good until the tick ends (16.8 ms), so each flow goes the whole way some 60 times a second, and
  * what changes (a route, a pod, an address, later a policy) is followed within that time with nobody invalidating anything.
- * Packets that open, close or reset always go the whole way. Measured, established TCP over IPv4, out and back: with it 113
- * and 111 ns, without 268 and 190, of which the route 110 (IPv6 224), the owner 24, the record 45.
+ * Packets that open, close or reset always go the whole way. Measured (test runs, ns): established TCP over IPv4 out and back
+ * 87 and 86 with it, 263 and 183 without; over IPv6 94 and 94, 397 and 194. The route is 110 of it (IPv6 224), the owner 24,
+ * the record 45.
  */
 #pragma once
 
