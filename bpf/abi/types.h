@@ -112,6 +112,7 @@ struct recent {
 };
 
 struct sweep_result {
+	__u64 whole DOC("set by the caller: not 0 to go through the index too, for entries that lost their record");
 	__u64 visited DOC("records looked at");
 	__u64 removed DOC("records removed because they had expired or their pod is gone");
 	__u64 replies_removed DOC("index entries removed because no live record stood behind them");

@@ -336,9 +336,13 @@ export class TestDatapath implements Disposable {
     return { verdict, packet: result.data, mark, durationNs: result.durationNs };
   }
 
-  sweep(): SweepResult {
-    const { ctx } = progTestRun({ fd: this.program("sweep"), ctx: allocate(SWEEP_RESULT_SIZE) });
-    return readSweepResult(new DataView(ctx.buffer, ctx.byteOffset), 0);
+  /** `whole`: through the index too. */
+  sweep(whole = true): Omit<SweepResult, "whole"> {
+    const ctx = allocate(SWEEP_RESULT_SIZE);
+    new DataView(ctx.buffer).setBigUint64(0, whole ? 1n : 0n, true);
+    const run = progTestRun({ fd: this.program("sweep"), ctx });
+    const { whole: _, ...result } = readSweepResult(new DataView(run.ctx.buffer, run.ctx.byteOffset), 0);
+    return result;
   }
 
   /** Ends the tick: what the data plane remembers of packets (map `recent`) is forgotten. */

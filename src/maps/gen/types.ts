@@ -497,8 +497,10 @@ export function writeReply(view: DataView, at: number, value: Reply): void {
 
 export const replyCodec: Codec<Reply> = { size: REPLY_SIZE, read: readReply, write: writeReply };
 
-/** struct sweep_result, 32 bytes. */
+/** struct sweep_result, 40 bytes. */
 export interface SweepResult {
+  /** Set by the caller: not 0 to go through the index too, for entries that lost their record. */
+  whole: bigint;
   /** Records looked at. */
   visited: bigint;
   /** Records removed because they had expired or their pod is gone. */
@@ -509,23 +511,25 @@ export interface SweepResult {
   masqueraded: bigint;
 }
 
-export const SWEEP_RESULT_SIZE = 32;
+export const SWEEP_RESULT_SIZE = 40;
 
 export function readSweepResult(view: DataView, at: number): SweepResult {
   return {
-    visited: view.getBigUint64(at, true),
-    removed: view.getBigUint64(at + 8, true),
-    repliesRemoved: view.getBigUint64(at + 16, true),
-    masqueraded: view.getBigUint64(at + 24, true),
+    whole: view.getBigUint64(at, true),
+    visited: view.getBigUint64(at + 8, true),
+    removed: view.getBigUint64(at + 16, true),
+    repliesRemoved: view.getBigUint64(at + 24, true),
+    masqueraded: view.getBigUint64(at + 32, true),
   };
 }
 
 export function writeSweepResult(view: DataView, at: number, value: SweepResult): void {
   bound(view, at, SWEEP_RESULT_SIZE);
-  view.setBigUint64(at, u64(value.visited), true);
-  view.setBigUint64(at + 8, u64(value.removed), true);
-  view.setBigUint64(at + 16, u64(value.repliesRemoved), true);
-  view.setBigUint64(at + 24, u64(value.masqueraded), true);
+  view.setBigUint64(at, u64(value.whole), true);
+  view.setBigUint64(at + 8, u64(value.visited), true);
+  view.setBigUint64(at + 16, u64(value.removed), true);
+  view.setBigUint64(at + 24, u64(value.repliesRemoved), true);
+  view.setBigUint64(at + 32, u64(value.masqueraded), true);
 }
 
 export const sweepResultCodec: Codec<SweepResult> = { size: SWEEP_RESULT_SIZE, read: readSweepResult, write: writeSweepResult };
