@@ -184,8 +184,11 @@ export class Agent {
         this.#update();
         this.updateFault = undefined;
       } catch (thrown) {
-        this.updateFault = Fault.from(thrown);
-        this.log.error({ err: thrown }, "update failed; what was in force stays");
+        const fault = Fault.from(thrown);
+        if (fault.detail !== this.updateFault?.detail) {
+          this.log.error({ err: thrown }, "update failed; what was in force stays");
+        }
+        this.updateFault = fault;
         // Nothing may come to try again for: kernel refusals pass, so the review timer does.
       }
       this.pods.setNotReady(this.#obstacle());

@@ -2,7 +2,7 @@
 // Which ip-masq-agent document is in force: 1. the file of ip-masq-agent-config-path, if it is there; 2. ConfigMap
 // kube-system/ip-masq-agent, key config; 3. none, which means the defaults. A document that cannot be used leaves the
 // set before it in force and is told.
-import { type FSWatcher, readFileSync, watch } from "node:fs";
+import { existsSync, type FSWatcher, readFileSync, watch } from "node:fs";
 import { dirname } from "node:path";
 import { Fault } from "../base/fault.ts";
 import type { Log } from "../base/log.ts";
@@ -110,15 +110,18 @@ export class IpMasqSource {
     this.#faults = found;
   }
 
+  /** Watches the folder of the file or, while that is missing, the nearest one above it. */
   #follow(path: string): void {
-    if (this.#watched === path) return;
+    let folder = dirname(path);
+    while (!existsSync(folder) && folder !== dirname(folder)) folder = dirname(folder);
+    if (this.#watched === folder) return;
     this.close();
     try {
-      this.#watcher = watch(dirname(path), { persistent: false }, () => this.#onFile());
+      this.#watcher = watch(folder, { persistent: false }, () => this.#onFile());
       this.#watcher.on("error", () => this.close());
-      this.#watched = path;
+      this.#watched = folder;
     } catch {
-      // The folder is not there: asked again with the next update, which every sweep timer makes.
+      // The folder went away in between: asked again with the next update.
     }
   }
 }

@@ -4,6 +4,7 @@
 import { join } from "node:path";
 import { Agent } from "../agent/create.ts";
 import { helpText } from "../agent/help.ts";
+import { dropPrivileges } from "../agent/privileges.ts";
 import { configReport, endpointById, endpointReports, nodeReports, statusReport } from "../agent/report.ts";
 import { startOptions } from "../agent/start-options.ts";
 import { VERSION } from "../agent/version.ts";
@@ -68,6 +69,8 @@ export async function agentMain(args: readonly string[]): Promise<number> {
   }
   const options = startOptions(args, process.env);
   const log = createLog("agent", options.logLevel).child({ node: options.nodeName });
+  // Before anything uses the thread pool: capabilities belong to threads.
+  dropPrivileges(log);
   // A rejection that nobody handles is a fault of the program. It is told, and the agent goes on: what is in force in
   // the kernel is worth more than a restart, which would not cure it.
   process.on("unhandledRejection", (thrown) => log.error({ err: thrown }, "unhandled rejection"));

@@ -148,6 +148,14 @@ export class CniHandler {
     }
   }
 
+  async #untilStarted(): Promise<void> {
+    // A timer that is left running would keep a process alive that is to end.
+    const enough = new AbortController();
+    const patience = sleep(START_PATIENCE_MS, enough.signal).catch(() => undefined);
+    await Promise.race([this.#started, patience]);
+    enough.abort();
+  }
+
   #status(): CniAnswer {
     const why = this.#backend.notReady();
     if (why === undefined) return DONE;
@@ -156,7 +164,7 @@ export class CniHandler {
 
   async #add(request: CniRequest): Promise<CniAnswer> {
     await this.#drained;
-    await Promise.race([this.#started, sleep(START_PATIENCE_MS)]);
+    await this.#untilStarted();
     const why = this.#backend.notReady();
     if (why !== undefined) {
       return failure(503, { code: CniCode.TRY_AGAIN_LATER, msg: "not ready to add pods", details: why });
