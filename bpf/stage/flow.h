@@ -4,6 +4,8 @@
  *
  * A record is alive while `expires` lies ahead. A dead one is revived, or removed by the sweep, by whoever changes
  * `expires` by compare-and-swap; FLOW_REMOVED means that the sweep has won and is about to delete it.
+ *
+ * Keys are copied from pkt to the stack before a lookup: the verifier takes what lies behind an argument only since 6.2.
  */
 #pragma once
 
@@ -125,13 +127,13 @@ static __always_inline void take_translation(struct pkt *p, const struct flow *f
 static __always_inline struct flow *flow_of(struct pkt *p)
 {
 	bool echo = p->key.proto != IPPROTO_TCP && p->key.proto != IPPROTO_UDP;
-	struct flow_key key;
+	struct flow_key key = p->key;
 	struct flow *f;
 
 	/* With identifier 0 an echo request and an echo reply have the same tuple: a reply opens nothing, a request answers none. */
 	if (!echo || p->opens) {
-		f = flow_get(&p->key);
-		if (f && flow_alive(f, p->now) && owner_holds(f, p, &p->key.saddr)) {
+		f = flow_get(&key);
+		if (f && flow_alive(f, p->now) && owner_holds(f, p, &key.saddr)) {
 			p->direction = DIRECTION_FORWARD;
 			take_translation(p, f);
 			return f;
@@ -167,9 +169,9 @@ __noinline int flow_find(struct pkt *p)
 }
 
 /* Brings a dead record in slot 0 back to life for this packet's flow. False if it is not there or another CPU was faster. */
-static __always_inline bool flow_revive(struct pkt *p, const struct flow *made)
+static __always_inline bool flow_revive(const struct pkt *p, const struct flow_key *key, const struct flow *made)
 {
-	struct flow *f = flow_in(0, &p->key);
+	struct flow *f = flow_in(0, key);
 	__u32 seen;
 
 	if (!f)
@@ -197,12 +199,14 @@ static __always_inline bool flow_revive(struct pkt *p, const struct flow *made)
 __noinline int flow_create(struct pkt *p)
 {
 	struct flow made = {};
+	struct flow_key key;
 	__u32 slot = 0;
 	void *table;
 	int err;
 
 	if (!p)
 		return -1;
+	key = p->key;
 	made.xsaddr = p->xsaddr;
 	made.xdaddr = p->xdaddr;
 	made.xsport = p->xsport;
@@ -215,12 +219,12 @@ __noinline int flow_create(struct pkt *p)
 	made.identity = p->identity;
 	p->fresh = 1;
 	p->direction = DIRECTION_FORWARD;
-	if (p->stale && flow_revive(p, &made))
+	if (p->stale && flow_revive(p, &key, &made))
 		return 0;
 	table = bpf_map_lookup_elem(&flows, &slot);
 	if (!table)
 		return drop(p, DROP_CT_INSERT_FAILED);
-	err = bpf_map_update_elem(table, &p->key, &made, BPF_NOEXIST);
+	err = bpf_map_update_elem(table, &key, &made, BPF_NOEXIST);
 	if (err == 0)
 		return 0;
 	p->fresh = 0;

@@ -50,7 +50,8 @@ __noinline int flow_reply(struct pkt *p)
 
 	if (!p || (p->opens && p->key.proto != IPPROTO_TCP && p->key.proto != IPPROTO_UDP))
 		return DIRECTION_NONE;
-	r = reply_get(&p->key);
+	key = p->key;
+	r = reply_get(&key);
 	if (!r)
 		return DIRECTION_NONE;
 	f = flow_behind(r, &p->key, &key);

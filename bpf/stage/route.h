@@ -54,12 +54,14 @@ __noinline int route_find(struct __sk_buff *skb, struct pkt *p)
 {
 	struct bpf_fib_lookup fib = {};
 	bool source = CONFIG.masquerade_to_route_source;
+	struct addr to;
 	int found;
 
 	if (!p)
 		return ROUTE_STACK;
+	to = p->xdaddr;
 	/* What was masqueraded left the node; asking for local pods again would cost every packet a lookup. */
-	if (!(p->state & FLOW_XSOURCE) && endpoint_at(p, &p->xdaddr))
+	if (!(p->state & FLOW_XSOURCE) && endpoint_at(p, &to))
 		return p->ttl > TTL_LAST ? ROUTE_POD : ROUTE_STACK;
 	if (p->direction == DIRECTION_FORWARD && (p->rule == MASQ_LOCAL || p->rule == MASQ_UNMANAGED))
 		return ROUTE_NODE;
