@@ -4,6 +4,7 @@
 import { closeSync } from "node:fs";
 import { mapById, mapCreate, mapInfo } from "../kernel/bpf.ts";
 import { BpfMap } from "../kernel/bpf-map.ts";
+import { isErrno } from "../kernel/errno.ts";
 import { duplicate } from "../kernel/ffi.ts";
 import type { ObjectMap } from "../kernel/libbpf.ts";
 import { checkLayout } from "../maps/pins.ts";
@@ -24,12 +25,21 @@ export function makeTemplate(shape: ObjectMap): number {
   return mapCreate({ name: "template", type, keySize, valueSize, flags, maxEntries: 1 });
 }
 
-/** Makes an empty table; gives its fd. */
-function makeTable({ name, shape, entries, btfFd }: InnerTable): number {
+/** Makes an empty table, with or without the types of its records; gives its fd. */
+function makeTable({ name, shape, entries, btfFd }: InnerTable, typed: boolean): number {
   const { type, keySize, valueSize, flags, typeIds } = shape;
   const maxEntries = entries ?? shape.maxEntries;
-  const btf = btfFd >= 0 && typeIds.key > 0 ? { btf: { fd: btfFd, ...typeIds } } : {};
+  const btf = typed && btfFd >= 0 && typeIds.key > 0 ? { btf: { fd: btfFd, ...typeIds } } : {};
   return mapCreate({ name, type, keySize, valueSize, flags, maxEntries, ...btf });
+}
+
+function putFirst(outer: BpfMap, fd: number): void {
+  try {
+    outer.valueView.setUint32(0, fd, true);
+    outer.update();
+  } finally {
+    closeSync(fd);
+  }
 }
 
 /**
@@ -48,11 +58,11 @@ export function fillFirstSlot(outerFd: number, table: InnerTable): void {
     }
     return;
   }
-  const fd = makeTable(table);
   try {
-    outer.valueView.setUint32(0, fd, true);
-    outer.update();
-  } finally {
-    closeSync(fd);
+    putFirst(outer, makeTable(table, true));
+  } catch (thrown) {
+    // Before 6.2 a table with types does not fit a template without (bpf_map_meta_equal); then bpftool prints bytes.
+    if (!isErrno(thrown, "EINVAL")) throw thrown;
+    putFirst(outer, makeTable(table, false));
   }
 }
