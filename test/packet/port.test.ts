@@ -73,7 +73,7 @@ function takenByB(family: Family, transport: Transport, port = PORT): (b: Bench)
 /** Time passes: an entry that was claimed in this very tick is never taken over. */
 function age(b: Bench, ticks = 30): void {
   for (const [key, reply] of b.datapath.replies.entries()) {
-    b.datapath.replies.set(key, { ...reply, claim: nowTicks() - ticks });
+    b.datapath.replies.set(key, { ...reply, claim: (nowTicks() - ticks) >>> 0 });
   }
 }
 

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, beforeEach, test } from "node:test";
 import { MAPS } from "../../src/maps/gen/maps.ts";
 import type { Flow, FlowKey } from "../../src/maps/gen/types.ts";
-import { longAgo, nowTicks } from "../support/datapath.ts";
+import { longAgo } from "../support/datapath.ts";
 import { differences } from "../support/packet-fields.ts";
 import { INTERNET, NODE, POD_A, POD_B, POD_FAR } from "../support/packet-node.ts";
 import { type Bench, reset, send } from "../support/packet-rows.ts";
@@ -35,7 +35,7 @@ function change(b: Bench, fields: Partial<Flow>, which: (key: FlowKey) => boolea
 /** Claims so old that no record can be under way. */
 function age(b: Bench): void {
   for (const [key, reply] of b.datapath.replies.entries()) {
-    b.datapath.replies.set(key, { ...reply, claim: nowTicks() - 1000 });
+    b.datapath.replies.set(key, { ...reply, claim: longAgo() });
   }
 }
 

@@ -2,6 +2,7 @@
 // The data plane under test: the object loaded by libbpf under one configuration, its maps as typed tables, its programs run
 // on single packets by BPF_PROG_TEST_RUN inside a network namespace, its events read back. Nothing is attached or pinned.
 import assert from "node:assert/strict";
+import { closeSync } from "node:fs";
 import { join } from "node:path";
 import { mapCreate, progInfo, progTestRun } from "../../src/kernel/bpf.ts";
 import { BpfMap, UpdateFlag } from "../../src/kernel/bpf-map.ts";
@@ -86,6 +87,10 @@ const libbpf = {
     object: bigint,
     name: Uint8Array,
   ) => bigint,
+  setInner: declare("int bpf_map__set_inner_map_fd(intptr_t map, int fd)") as (
+    map: bigint,
+    fd: number,
+  ) => number,
   mapFd: declare("int bpf_map__fd(intptr_t map)") as (map: bigint) => number,
   programFd: declare("int bpf_program__fd(intptr_t program)") as (program: bigint) => number,
   setInitial: declare("int bpf_map__set_initial_value(intptr_t map, void *data, size_t size)") as (
@@ -258,7 +263,9 @@ export class TestDatapath implements Disposable {
     const machine = allocate(4);
     new DataView(machine.buffer).setUint32(0, jiffyNs(), true);
     this.#setSection(".rodata.machine", machine);
+    const templates = [this.#template("flows", flowCodec.size), this.#template("replies", replyCodec.size)];
     const loaded = libbpf.load(this.#object);
+    for (const fd of templates) closeSync(fd);
     if (loaded)
       throw new Error(`${OBJECT}: refused by the kernel (${loaded}); bpftool -d prog loadall shows why`);
     for (const name of [...HOOKS, "sweep"]) {
@@ -278,6 +285,14 @@ export class TestDatapath implements Disposable {
     const section = libbpf.findMap(this.#object, cString(name));
     const failed = libbpf.setInitial(section, bytes, bytes.length);
     if (failed) throw new Error(`${name}: ${failed}`);
+  }
+
+  /** Without types, as the tables that we put in: before 6.2 typed and untyped ones do not go together. */
+  #template(name: "flows" | "replies", valueSize: number): number {
+    const fd = mapCreate({ name, type: 1, keySize: flowKeyCodec.size, valueSize, maxEntries: 1 });
+    const failed = libbpf.setInner(libbpf.findMap(this.#object, cString(name)), fd);
+    if (failed) throw new Error(`${name}: ${failed}`);
+    return fd;
   }
 
   #setSlot(name: "flows" | "replies", slot: number, fd: number): void {
@@ -381,5 +396,5 @@ export function nowTicks(): number {
 
 /** A tick at which nothing can be alive. Jiffies run up to a second behind the clock: they began to count later. */
 export function longAgo(): number {
-  return nowTicks() - 1000;
+  return (nowTicks() - 1000) >>> 0;
 }
