@@ -9,20 +9,19 @@ import type { Endpoint } from "../engine/endpoint/spec.ts";
 import { formatSourceLine, SourceTable } from "../engine/masquerade/plan.ts";
 import type { NodeSpec } from "../engine/route/spec.ts";
 import type { FileLock } from "../kernel/file-lock.ts";
-import { isBpffs, mountBpffs } from "../kernel/mount.ts";
 import { openRtNetlink, type RtNetlink } from "../kernel/netlink/socket.ts";
 import { FanOut } from "../observe/fan-out.ts";
 import { openRing } from "../observe/ring.ts";
 import { encodeCiliumEndpoint } from "../source/cilium-endpoint.ts";
 import { encodeCiliumNode } from "../source/cilium-node.ts";
 import { KubeClient } from "../source/client.ts";
-import { encodeNode } from "../source/node.ts";
+import { encodeNode, type NodeObject } from "../source/node.ts";
+import { prepareBpffs } from "./bpffs.ts";
 import { Cluster } from "./cluster.ts";
 import { ConfigSource, clusterLayers } from "./config-source.ts";
 import { DataPlane } from "./data-plane.ts";
 import { type EmbeddedApi, startEmbeddedApi } from "./embedded.ts";
 import { EventReader } from "./event-reader.ts";
-import { faults } from "./faults.ts";
 import { IpMasqSource } from "./ip-masq-source.ts";
 import { listeningPorts } from "./listening-ports.ts";
 import { NodeNetwork } from "./network.ts";
@@ -195,21 +194,11 @@ export class Agent {
     });
   }
 
-  /** Facts of the cluster, or until they have been read those of the state folder. Undefined: nothing to go by yet. */
-  #facts():
-    | { nodes: readonly NodeSpec[]; labels: Readonly<Record<string, string>>; fromState: boolean }
-    | undefined {
-    const own = (
-      nodes: readonly { name: string; labels: Record<string, string> | Readonly<Record<string, string>> }[],
-    ) => nodes.find((node) => node.name === this.options.nodeName)?.labels ?? {};
-    if (this.cluster.synced) {
-      const { nodes } = this.cluster.view;
-      return { nodes, labels: own(nodes), fromState: false };
-    }
-    if (this.#patienceOver && this.#saved !== undefined) {
-      return { nodes: this.#saved.nodes, labels: own(this.#saved.nodes), fromState: true };
-    }
-    return undefined;
+  /** Nodes of the cluster, or until they have been read those of the state folder. Undefined: nothing to go by yet. */
+  #facts(): { nodes: readonly NodeObject[]; fromState: boolean } | undefined {
+    if (this.cluster.synced) return { nodes: this.cluster.view.nodes, fromState: false };
+    if (!this.#patienceOver || this.#saved === undefined) return undefined;
+    return { nodes: this.#saved.nodes, fromState: true };
   }
 
   #update(): void {
@@ -217,7 +206,10 @@ export class Agent {
     if (known === undefined) return;
     const view = this.cluster.view;
     if (known.fromState && this.#saved) this.config.restore(this.#saved);
-    else this.config.update(clusterLayers(view, known.labels));
+    else {
+      const own = known.nodes.find((node) => node.name === this.options.nodeName);
+      this.config.update(clusterLayers(view, own?.labels ?? {}));
+    }
     const config = this.config.config;
     if (config === undefined) return;
     this.log.level = config["log-level"];
@@ -292,21 +284,10 @@ export class Agent {
     });
   }
 
-  #save(nodes: readonly NodeSpec[]): void {
+  #save(nodes: readonly NodeObject[]): void {
     if (this.config.faults.length > 0) return;
-    this.files.saveLastGood({
-      version: 1,
-      config: this.config.snapshot(),
-      nodes: nodes.map((node) => ({
-        name: node.name,
-        internalAddresses: [...node.internalAddresses],
-        otherAddresses: [...node.otherAddresses],
-        podCidrs: [...node.podCidrs],
-        labels: { ...(node as { labels?: Record<string, string> }).labels },
-        ready: true,
-      })),
-      ipMasqAgent: this.ipMasq.document,
-    });
+    const config = this.config.snapshot();
+    this.files.saveLastGood({ version: 1, config, nodes: [...nodes], ipMasqAgent: this.ipMasq.document });
   }
 
   /** Why pods cannot be added now. */
@@ -340,9 +321,7 @@ export class Agent {
     const exists = this.cluster.view.nodes.some((node) => node.name === self.name);
     // Where there is a kubelet the Node object is its own; with the embedded server nobody else makes one.
     if (this.#embedded !== undefined && !exists && this.cluster.synced) {
-      const collection = "/api/v1/nodes";
-      const path = `${collection}/${encodeURIComponent(self.name)}`;
-      this.publisher.put({ collection, path, object: encodeNode(self, VERSION) });
+      this.publisher.put(encodeNode(self, VERSION));
     }
   }
 
@@ -393,17 +372,5 @@ export class Agent {
     await this.#embedded?.close();
     this.#netlink.close();
     this.#lock[Symbol.dispose]();
-  }
-}
-
-/** A place for pins: the folder in a BPF file system, which is mounted where there is none. */
-function prepareBpffs(bpfRoot: string): void {
-  const standard = "/sys/fs/bpf";
-  const target = bpfRoot.startsWith(`${standard}/`) ? standard : bpfRoot;
-  if (isBpffs(target)) return;
-  try {
-    mountBpffs(target);
-  } catch (thrown) {
-    throw faults.NO_BPFFS({ path: target, why: Fault.from(thrown).detail }, thrown);
   }
 }

@@ -8,6 +8,8 @@ import { z } from "zod";
 import { Fault } from "../base/fault.ts";
 import { type IpamState, readIpamState } from "../engine/ipam/engine.ts";
 import { type FileLock, tryLock } from "../kernel/file-lock.ts";
+import type { IpMasqAgentDocument } from "../source/ip-masq-agent.ts";
+import type { NodeObject } from "../source/node.ts";
 import { faults } from "./faults.ts";
 import type { AgentFile } from "./status.ts";
 
@@ -56,7 +58,12 @@ const lastGoodSchema = z.object({
 });
 
 /** The last configuration and facts that were good. */
-export type LastGood = z.infer<typeof lastGoodSchema>;
+export interface LastGood {
+  readonly version: 1;
+  readonly config: Readonly<Record<string, { readonly text: string; readonly path: string }>>;
+  readonly nodes: readonly NodeObject[];
+  readonly ipMasqAgent: IpMasqAgentDocument | null;
+}
 
 /** Run and state directories of one agent. */
 export class StateFiles {

@@ -40,6 +40,14 @@ export type Query = Record<string, string | number | boolean | undefined>;
 
 /** Answers over it are cut off: a list page of 500 objects of 1 MiB would be an attack. */
 const MAX_ANSWER_BYTES = 256 * 1024 * 1024;
+const JSON_TYPE = "application/json";
+
+interface RequestParts {
+  readonly query?: Query;
+  readonly body?: object;
+  readonly type?: string;
+}
+
 const REQUEST_TIMEOUT_MS = 10_000;
 
 type Dispatcher = ReturnType<RequestContext["getDispatcher"]>;
@@ -111,9 +119,7 @@ export class KubeClient {
   async #request(
     method: HttpMethod,
     path: string,
-    query: Query = {},
-    body?: object,
-    type?: string,
+    { query = {}, body, type }: RequestParts = {},
   ): Promise<unknown> {
     const url = new URL((this.#config.getCurrentCluster()?.server ?? "") + path);
     for (const [key, value] of Object.entries(query))
@@ -151,12 +157,12 @@ export class KubeClient {
 
   /** @throws Fault API_UNREACHABLE; API_STATUS with context.status */
   async get(path: string, query?: Query): Promise<ApiObject> {
-    return (await this.#request(HttpMethod.GET, path, query)) as ApiObject;
+    return (await this.#request(HttpMethod.GET, path, query ? { query } : {})) as ApiObject;
   }
 
   /** One page; `query.continue` is the `next` of the page before. */
   async list(path: string, query: Query): Promise<ApiList> {
-    const answer = (await this.#request(HttpMethod.GET, path, query)) as {
+    const answer = (await this.#request(HttpMethod.GET, path, query ? { query } : {})) as {
       items?: unknown;
       metadata?: { resourceVersion?: string; continue?: string };
     } | null;
@@ -170,22 +176,19 @@ export class KubeClient {
   }
 
   async create(path: string, object: object): Promise<ApiObject> {
-    return (await this.#request(HttpMethod.POST, path, {}, object, "application/json")) as ApiObject;
+    return (await this.#request(HttpMethod.POST, path, { body: object, type: JSON_TYPE })) as ApiObject;
   }
 
   async replace(path: string, object: object): Promise<ApiObject> {
-    return (await this.#request(HttpMethod.PUT, path, {}, object, "application/json")) as ApiObject;
+    return (await this.#request(HttpMethod.PUT, path, { body: object, type: JSON_TYPE })) as ApiObject;
   }
 
   /** A JSON merge patch (RFC 7386). */
   async merge(path: string, patch: object): Promise<ApiObject> {
-    return (await this.#request(
-      HttpMethod.PATCH,
-      path,
-      {},
-      patch,
-      "application/merge-patch+json",
-    )) as ApiObject;
+    return (await this.#request(HttpMethod.PATCH, path, {
+      body: patch,
+      type: "application/merge-patch+json",
+    })) as ApiObject;
   }
 
   /** Deletes; that the object is gone already is no error. */

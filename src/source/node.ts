@@ -54,11 +54,16 @@ export function decodeNode(object: ApiObject): NodeObject {
   };
 }
 
-/** A Node object for a host that nobody else registers. */
-export function encodeNode(node: NodeSpec, version: string): object {
+/** Path and object of a Node for a host that nobody else registers. */
+export function encodeNode(
+  node: NodeSpec,
+  version: string,
+): { path: string; collection: string; object: object } {
+  const collection = "/api/v1/nodes";
+  const path = `${collection}/${encodeURIComponent(node.name)}`;
   const podCIDRs = node.podCidrs.map(formatPrefix);
   const first = node.podCidrs.find((cidr) => prefixFamily(cidr) === 4) ?? node.podCidrs[0];
-  return {
+  const object = {
     apiVersion: "v1",
     kind: "Node",
     metadata: {
@@ -77,4 +82,5 @@ export function encodeNode(node: NodeSpec, version: string): object {
       nodeInfo: { kubeletVersion: `hookline-${version}` },
     },
   };
+  return { collection, path, object };
 }
