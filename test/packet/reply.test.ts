@@ -315,95 +315,29 @@ function tcp(f: Family, from: "pod" | "net", flags: string): (b: Bench) => void 
   };
 }
 
-/** TCP's states as a table: what was exchanged, and how long the record then lives, in seconds. */
-const TCP_LIVES: { name: string; exchange: [from: "pod" | "net", flags: string][]; seconds: number }[] = [
-  { name: "unanswered", exchange: [["pod", "S"]], seconds: 60 },
-  {
-    name: "answered",
-    exchange: [
-      ["pod", "S"],
-      ["net", "SA"],
-    ],
-    seconds: 8000,
-  },
-  {
-    name: "half closed by the pod",
-    exchange: [
-      ["pod", "S"],
-      ["net", "SA"],
-      ["pod", "FA"],
-    ],
-    seconds: 8000,
-  },
-  {
-    name: "half closed by the far end",
-    exchange: [
-      ["pod", "S"],
-      ["net", "SA"],
-      ["net", "FA"],
-    ],
-    seconds: 8000,
-  },
-  {
-    name: "closed by both",
-    exchange: [
-      ["pod", "S"],
-      ["net", "SA"],
-      ["pod", "FA"],
-      ["net", "FA"],
-    ],
-    seconds: 10,
-  },
-  {
-    name: "reset by the far end",
-    exchange: [
-      ["pod", "S"],
-      ["net", "RA"],
-    ],
-    seconds: 10,
-  },
-  {
-    name: "reset by the pod",
-    exchange: [
-      ["pod", "S"],
-      ["net", "SA"],
-      ["pod", "R"],
-    ],
-    seconds: 10,
-  },
-  {
-    name: "opened again after both closed",
-    exchange: [
-      ["pod", "S"],
-      ["net", "SA"],
-      ["pod", "FA"],
-      ["net", "FA"],
-      ["pod", "S"],
-    ],
-    seconds: 60,
-  },
-  {
-    name: "opened again and answered",
-    exchange: [
-      ["pod", "S"],
-      ["net", "RA"],
-      ["pod", "S"],
-      ["net", "SA"],
-    ],
-    seconds: 8000,
-  },
+/** TCP's states as a table: who sent what in this order, and how long the record then lives, in seconds. */
+const TCP_LIVES: { name: string; exchange: string; seconds: number }[] = [
+  { name: "unanswered", exchange: "pod:S", seconds: 60 },
+  { name: "answered", exchange: "pod:S net:SA", seconds: 8000 },
+  { name: "half closed by the pod", exchange: "pod:S net:SA pod:FA", seconds: 8000 },
+  { name: "half closed by the far end", exchange: "pod:S net:SA net:FA", seconds: 8000 },
+  { name: "closed by both", exchange: "pod:S net:SA pod:FA net:FA", seconds: 10 },
+  { name: "reset by the far end", exchange: "pod:S net:RA", seconds: 10 },
+  { name: "reset by the pod", exchange: "pod:S net:SA pod:R", seconds: 10 },
+  { name: "opened again after both closed", exchange: "pod:S net:SA pod:FA net:FA pod:S", seconds: 60 },
+  { name: "opened again and answered", exchange: "pod:S net:RA pod:S net:SA", seconds: 8000 },
 ];
 
 const lives = FAMILIES.flatMap((f) =>
   TCP_LIVES.map(({ name, exchange, seconds }): Row => {
-    const last = exchange.at(-1) as ["pod" | "net", string];
-    const again = exchange.length > 1 && last[1] === "S";
-    const pod = last[0] === "pod";
-    const shape = { flags: last[1], sport: pod ? PORT : SERVICE_PORT, dport: pod ? SERVICE_PORT : PORT };
+    const steps = exchange.split(" ").map((step) => step.split(":") as ["pod" | "net", string]);
+    const [from, flags] = steps.pop() as ["pod" | "net", string];
+    const pod = from === "pod";
+    const shape = { flags, sport: pod ? PORT : SERVICE_PORT, dport: pod ? SERVICE_PORT : PORT };
     return {
       name: `IPv${f} TCP ${name} lives ${seconds} s`,
       given: (b) => {
-        for (const [from, flags] of exchange.slice(0, -1)) tcp(f, from, flags)(b);
+        for (const [sender, sent] of steps) tcp(f, sender, sent)(b);
       },
       hook: pod ? "from_pod" : "from_net",
       device: pod ? "hla" : "eth0",
@@ -411,7 +345,7 @@ const lives = FAMILIES.flatMap((f) =>
       expect: {
         verdict: "redirect",
         packet: (pod ? fromPodA(f, NODE, INTERNET, 63) : toPodA(f, INTERNET, POD_A, 63)).tcp(shape),
-        fresh: again || exchange.length === 1,
+        fresh: flags === "S",
         flows: oneFlow((flow) => {
           const left = (flow.expires - nowTicks()) / TICKS_PER_SECOND;
           assert.ok(Math.abs(left - seconds) < 2, `lives ${left.toFixed(1)} s more, not ${seconds}`);
