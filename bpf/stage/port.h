@@ -87,13 +87,8 @@ static __always_inline bool entry_dead(const struct reply *r, const struct searc
 	return true;
 }
 
-static __always_inline bool take_over(struct reply *r, struct search *s, bool closed_too)
+static __always_inline bool take_over(struct reply *r, struct search *s, __u32 seen, struct flow *closed)
 {
-	struct flow *closed = NULL;
-	__u32 seen = r->claim;
-
-	if (seen == s->now || !entry_dead(r, s, closed_too, &closed) || socket_holds(s))
-		return false;
 	if (__sync_val_compare_and_swap(&r->claim, seen, s->now) != seen)
 		return false;
 	if (closed)
@@ -111,7 +106,7 @@ static __always_inline bool take_free(struct search *s)
 	int err;
 
 	table = bpf_map_lookup_elem(&replies, &slot);
-	if (!table || socket_holds(s))
+	if (!table)
 		return false;
 	err = bpf_map_update_elem(table, &s->tuple, &s->mine, BPF_NOEXIST);
 	if (err == 0)
@@ -126,7 +121,9 @@ static __always_inline bool take_free(struct search *s)
 static int port_try(__u32 step, void *context)
 {
 	struct search *s = context;
+	struct flow *closed = NULL;
 	__u32 port = s->kept;
+	__u32 seen = 0;
 	struct reply *r;
 
 	if (step >= KEPT_STEPS) {
@@ -139,7 +136,15 @@ static int port_try(__u32 step, void *context)
 		return 0;
 	s->tuple.dport = bpf_htons(port);
 	r = step ? reply_get(&s->tuple) : reply_in(1, &s->tuple);
-	s->found = r ? take_over(r, s, step >= s->size + KEPT_STEPS) : take_free(s);
+	if (r) {
+		/* Read before anything is judged: who takes the entry over meanwhile changes it. */
+		seen = r->claim;
+		if (seen == s->now || !entry_dead(r, s, step >= s->size + KEPT_STEPS, &closed))
+			return 0;
+	}
+	if (socket_holds(s))
+		return 0;
+	s->found = r ? take_over(r, s, seen, closed) : take_free(s);
 	return s->found || s->error;
 }
 
