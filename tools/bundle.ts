@@ -79,6 +79,22 @@ function refuseUnresolved(bundle: Bundle, metafile: Metafile | undefined, root: 
   }
 }
 
+/**
+ * esbuild gives a lazily imported CommonJS package its default export only, unlike Node. A file of ours that imports it
+ * statically, and is itself imported lazily, works in both.
+ */
+function refuseLazyCommonJs(bundle: Bundle, metafile: Metafile | undefined): void {
+  const inputs = metafile?.inputs ?? {};
+  for (const [path, input] of Object.entries(inputs)) {
+    const lost = input.imports.find(
+      (one) => one.kind === "dynamic-import" && inputs[one.path]?.format === "cjs",
+    );
+    if (!lost) continue;
+    const why = `${path} imports the CommonJS file ${lost.path} lazily; do it through a file that imports it statically`;
+    throw faults.BUNDLE({ entry: bundle.entry, why });
+  }
+}
+
 /** Takes away the parts of earlier builds; a command that still runs has loaded its own. */
 function removeOldParts(bundle: Bundle, metafile: Metafile | undefined, root: string): void {
   if (bundle.format !== "esm") return;
@@ -100,6 +116,7 @@ export async function bundleAll(root = ROOT): Promise<string[]> {
     if (!existsSync(join(root, bundle.entry)) || isCurrent(bundle, root)) continue;
     const result = await build(optionsFor(bundle, root));
     refuseUnresolved(bundle, result.metafile, root);
+    refuseLazyCommonJs(bundle, result.metafile);
     removeOldParts(bundle, result.metafile, root);
     const out = join(root, bundle.out);
     const text = readFileSync(out, "utf8");

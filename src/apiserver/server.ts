@@ -13,7 +13,7 @@ import { Handler } from "./http/handler.ts";
 import { Watches } from "./http/watch.ts";
 import { KINDS } from "./kinds/kinds.ts";
 import { DEFAULT_LIMITS, type Limits } from "./limits.ts";
-import { type Certificates, makeCertificates } from "./listen/certificates.ts";
+import type { Certificates } from "./listen/certificates.ts";
 import { writeKubeconfig } from "./listen/kubeconfig.ts";
 import { listenTls, listenUnix } from "./listen/listen.ts";
 import { AppliedManifests } from "./manifests/applied.ts";
@@ -133,7 +133,8 @@ async function startTcp(
 ): Promise<string> {
   const { host, port, allowRemote = false } = tcp;
   const token = tcp.token ?? randomBytes(32).toString("base64url");
-  const certificates = tcp.tls ?? (await makeCertificates(host));
+  // Loaded only for TCP: the certificate library is large.
+  const certificates = tcp.tls ?? (await (await import("./listen/certificates.ts")).makeCertificates(host));
   const server = await listenTls({ host, port, allowRemote }, { certificates, token }, handler, limits);
   servers.push(server);
   const url = `https://${host.includes(":") ? `[${host}]` : host}:${(server.address() as AddressInfo).port}`;

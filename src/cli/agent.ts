@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Questions to the agent's socket, with errors that say what to do.
-import { ask } from "../api/client.ts";
 import { Fault } from "../base/fault.ts";
 import { faults } from "./faults.ts";
 import type { Target } from "./target.ts";
@@ -17,6 +16,7 @@ export function explainSilence(thrown: unknown, target: Target): Fault {
  * @throws Fault NOT_RUNNING; AGENT_REFUSED
  */
 export async function askAgent<T>(target: Target, path: string): Promise<T> {
+  const { ask } = await import("../api/client.ts");
   try {
     return await ask<T>({ socketPath: target.socket, path });
   } catch (thrown) {

@@ -15,8 +15,8 @@ function plain(_key: string, value: unknown): unknown {
 export async function renderData(format: "json" | "yaml", value: unknown): Promise<string> {
   const json = JSON.stringify(value, plain, 2);
   if (format === "json") return `${json}\n`;
-  const { stringify } = await import("yaml");
-  return stringify(JSON.parse(json), { aliasDuplicateObjects: false });
+  const { renderYaml } = await import("./yaml.ts");
+  return renderYaml(JSON.parse(json));
 }
 
 /** Writes text to standard output. A reader that has gone away (head, less) ends the command quietly. */

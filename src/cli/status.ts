@@ -79,7 +79,7 @@ export function statusText(report: StatusReport): string {
     line("Nodes", `${report.nodes}, ${routing.routes} routes`),
     line(
       "BPF maps",
-      `${report.maps.length}, ${formatBytes(bytes)}${fullest ? `, fullest ${fullest.name} ${fullest.entries}/${fullest.maxEntries}` : ""}`,
+      `${report.maps.length}${bytes > 0 ? `, ${formatBytes(bytes)}` : ""}${fullest ? `, fullest ${fullest.name} ${fullest.entries}/${fullest.maxEntries}` : ""}`,
     ),
     line("Monitor", `${monitor.events} events, ${monitor.lost} lost, ${monitor.clients} listening`),
     line("Sweep", `${sweep.runs} runs, ${sweep.removed} records removed, last ${sweep.lastMs.toFixed(1)} ms`),

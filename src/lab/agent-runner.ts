@@ -11,8 +11,6 @@ import type { LabPlan, NodePlan } from "./plan.ts";
 import { spawnAt } from "./spawn.ts";
 import { unixGet } from "./unix-get.ts";
 
-/** An agent that lived this long has started well: the next death waits briefly again. */
-const SETTLED_MS = 10_000;
 const START_TIMEOUT_MS = 30_000;
 /** So many deaths before it has ever answered are not bad luck. */
 const HOPELESS_DEATHS = 3;
@@ -33,6 +31,7 @@ export class AgentRunner {
   readonly #onChange: (answers: boolean) => void;
   readonly #first = Promise.withResolvers<void>();
   #answered = false;
+  /** Deaths one after the other without an answer between them. */
   #deaths = 0;
 
   /**
@@ -71,7 +70,6 @@ export class AgentRunner {
   }
 
   #spawn(): void {
-    const startedAt = performance.now();
     const child = spawnAt({ netns: this.node.netns, cgroup: join(this.node.cgroup, "agent") }, this.#argv, {
       log: this.node.log,
       detached: true,
@@ -81,7 +79,6 @@ export class AgentRunner {
     child.once("exit", (code, signal) => {
       death.abort();
       this.#onChange(false);
-      if (performance.now() - startedAt > SETTLED_MS) this.#deaths = 0;
       const waitMs = backoffMs(this.#deaths++, 50, 5_000);
       this.#log.warn({ code, signal }, "agent ended; starting it again");
       if (!this.#answered && this.#deaths >= HOPELESS_DEATHS) this.#giveUp(`it ended with status ${code}`);
@@ -90,6 +87,7 @@ export class AgentRunner {
     this.#answers(death.signal).then(
       () => {
         this.#answered = true;
+        this.#deaths = 0;
         this.#first.resolve();
         this.#onChange(true);
       },

@@ -53,7 +53,7 @@ async function visit(
 ): Promise<{ lines: string[]; seen: Sighting }> {
   const url = `http://${hostOf(address)}/`;
   const text = await context.exec(client.name, ["curl", "-sS", "--max-time", "5", url]);
-  const lines = [`$ hookline lab exec ${client.name} -- curl -s ${url}`, text.trimEnd()];
+  const lines = [`$ ${context.command} lab exec ${client.name} -- curl -s ${url}`, text.trimEnd()];
   return { lines, seen: JSON.parse(text) };
 }
 
@@ -111,13 +111,13 @@ function keptStep(title: string, reason: string, targets: (context: DemoContext)
 
 const clusterStep: Step = {
   title: "The cluster",
-  run: async ({ hookline, status }) => {
+  run: async ({ command, hookline, status }) => {
     const text = await hookline(["lab", "status"]);
     const sick = [
       ...status.nodes.filter((n) => n.agent !== "ok").map((n) => `${n.name}: ${n.text}`),
       ...status.pods.filter((p) => p.phase !== "Running").map((p) => `${p.name}: ${p.phase}`),
     ];
-    const lines = ["$ hookline lab status", text];
+    const lines = [`$ ${command} lab status`, text];
     return sick.length === 0
       ? {
           lines,
@@ -138,7 +138,7 @@ const statusStep: Step = {
       .filter((line) => /^(Masquerading| {2}(Addresses|Exclusions)|Routing|Attach Mode):/.test(line));
     const mode = isOn(context.plan, "enable-ipv4-masquerade") || isOn(context.plan, "enable-ipv6-masquerade");
     const held = shown.some((line) => line.startsWith("Masquerading:") && line.includes("BPF") === mode);
-    const lines = [`$ hookline --node ${client.node} status`, ...shown];
+    const lines = [`$ ${context.command} --node ${client.node} status`, ...shown];
     return {
       lines,
       held,
@@ -159,7 +159,7 @@ const natStep: Step = {
     const flows: FlowRow[] = JSON.parse(
       await context.hookline([...node, "bpf", "flow", "list", "-o", "json"]),
     );
-    const lines = [`$ hookline --node ${client.node} bpf nat list`];
+    const lines = [`$ ${context.command} --node ${client.node} bpf nat list`];
     const missing: string[] = [];
     for (const seen of fresh) {
       // The port that the server saw singles out the flow of the request just made.
@@ -176,7 +176,7 @@ const natStep: Step = {
     const kept = flows.find((f) => f.destination === endpointText(context.plan.outside.exempt[0], 80));
     if (kept) {
       lines.push(
-        `$ hookline --node ${client.node} bpf flow list`,
+        `$ ${context.command} --node ${client.node} bpf flow list`,
         `${kept.proto} ${kept.source} -> ${kept.destination} keeps its source`,
         `  decided by rule ${kept.rule}: ${kept.ruleText}`,
       );

@@ -7,6 +7,8 @@ import type { LabStatus } from "./status.ts";
 export interface DemoContext {
   plan: LabPlan;
   status: LabStatus;
+  /** How a user would call `hookline` about this lab: with --lab unless it is the default one. */
+  command: string;
   /** Runs a program in a member of the lab, as `hookline lab exec` does; gives its output. @throws Error if it fails */
   exec(member: string, argv: string[]): Promise<string>;
   /** Runs `hookline` with these words, about this lab; gives its output. @throws Error if it fails */

@@ -6,6 +6,7 @@ import { Fault } from "../base/fault.ts";
 import { demoSteps } from "./demo-steps.ts";
 import type { DemoContext, StepOutcome } from "./demo-types.ts";
 import { findMember } from "./member.ts";
+import { DEFAULT_LAB } from "./plan.ts";
 import { outcomeOf, plainEnvironment, runAt } from "./spawn.ts";
 import { runningState } from "./state.ts";
 import { labStatus } from "./status.ts";
@@ -25,6 +26,7 @@ async function contextOf(lab: string): Promise<DemoContext> {
   return {
     plan,
     status: await labStatus(lab),
+    command: lab === DEFAULT_LAB ? "hookline" : `hookline --lab ${lab}`,
     exec: async (member, argv) => output(argv[0] ?? "", runAt((await findMember(plan, member)).place, argv)),
     hookline: (words) =>
       output(

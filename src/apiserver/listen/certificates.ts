@@ -3,6 +3,7 @@
 // is asked for. Clients get the CA through the kubeconfig.
 import { isIP } from "node:net";
 import { hostname } from "node:os";
+import { generate } from "selfsigned";
 
 export interface Certificates {
   /** PEM texts. */
@@ -16,7 +17,6 @@ const YEARS_MS = 5 * 365 * DAY_MS;
 
 /** A CA and a certificate for `host`, localhost and the loopback addresses. Takes about 20 ms. */
 export async function makeCertificates(host: string): Promise<Certificates> {
-  const { generate } = await import("selfsigned");
   // An hour of slack for clocks that differ.
   const validity = {
     notBeforeDate: new Date(Date.now() - DAY_MS / 24),
