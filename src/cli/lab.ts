@@ -2,6 +2,7 @@
 // `hookline lab ...`: a whole cluster on this machine.
 import { resolve } from "node:path";
 import { type Command, InvalidArgumentError, Option } from "commander";
+import { sleep } from "../base/async.ts";
 import type { LabStatus } from "../lab/status.ts";
 import { collect, type FormatOption, withExamples, withFormat } from "./command.ts";
 import { formatSeconds } from "./duration.ts";
@@ -114,33 +115,47 @@ async function demonstrate(name: string): Promise<boolean> {
   return held;
 }
 
-/** Resolves at Ctrl-C, at SIGTERM, or when the lab has ended by itself. */
+/** Resolves when the lab's supervisor has ended. */
 async function whileUp(name: string): Promise<void> {
   const { readState } = await import("../lab/state.ts");
   const { isAlive } = await import("../lab/identity.ts");
-  await new Promise<void>((done) => {
-    process.once("SIGINT", done).once("SIGTERM", done);
-    setInterval(() => {
-      const state = readState(name);
-      if (state && isAlive(state.supervisor)) return;
-      process.stdout.write("The lab has been taken down.\n");
-      done();
-    }, 500);
+  for (;;) {
+    const state = readState(name);
+    if (!state || !isAlive(state.supervisor)) return;
+    await sleep(500);
+  }
+}
+
+/** Runs `work` until it ends or the user has had enough; true if the latter. Later signals are swallowed. */
+async function interrupted(work: Promise<void>): Promise<boolean> {
+  const signal = new Promise<true>((done) => {
+    for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(name, () => done(true));
   });
+  return Promise.race([signal, work.then(() => false)]);
+}
+
+/** `lab up`; Ctrl-C meanwhile takes away what has been started. */
+async function up(options: UpOptions): Promise<void> {
+  const work = start(options).then(() => undefined);
+  if (!(await interrupted(work))) process.exit(EXIT.ok);
+  await takeDown(labName(options));
+  process.exit(EXIT.error);
 }
 
 /** `lab run`: up, demonstration, wait, down. */
 async function run(options: UpOptions): Promise<void> {
-  const name = await start({ ...options, replace: true });
   let held = false;
-  try {
+  const work = async (): Promise<void> => {
+    const name = await start({ ...options, replace: true });
     held = await demonstrate(name);
-    if (!options.once) {
-      await write("The lab stays up until Ctrl-C.\n");
-      await whileUp(name);
-    }
+    if (options.once) return;
+    await write("The lab stays up until Ctrl-C.\n");
+    await whileUp(name);
+  };
+  try {
+    await interrupted(work());
   } finally {
-    await takeDown(name);
+    await takeDown(labName(options));
   }
   process.exit(held ? EXIT.ok : EXIT.error);
 }
@@ -179,9 +194,7 @@ function addUpAndDown(group: Command): void {
       ["hookline lab up --name big --nodes 5 --pods-per-node 10", "beside it, another one"],
       ["hookline lab up --config enable-ipv6=false --mtu 9000", "with other settings"],
     ],
-  ).action(async (_: unknown, command: Command) => {
-    await start(command.optsWithGlobals<UpOptions>());
-  });
+  ).action((_: unknown, command: Command) => up(command.optsWithGlobals<UpOptions>()));
   withExamples(withName(group.command("down").description("take a lab away, whatever state it is in")), [
     ["hookline lab down", "also after a crash"],
   ]).action((_: unknown, command: Command) => takeDown(labName(command.optsWithGlobals<LabOption>())));
