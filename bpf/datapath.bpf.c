@@ -38,10 +38,12 @@ const volatile struct texts TEXTS SEC(".rodata.texts");
  * egress before masquerade. */
 #include "stage/recent.h"
 #include "stage/endpoint.h"
+#include "stage/record.h"
 #include "stage/flow.h"
 #include "stage/reply.h"
 #include "stage/port.h"
 #include "stage/masquerade.h"
+#include "stage/open.h"
 #include "stage/route.h"
 
 /* One story per attach point. */

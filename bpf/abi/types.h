@@ -81,7 +81,7 @@ struct reply {
 	struct addr saddr DOC("source address of the opener, before translation");
 	__be16 sport DOC("source port of the opener, before translation");
 	__u16 service DOC("index of the service that gives the opener's destination; 0: the reply's source is it");
-	__u32 claim DOC("changed by compare-and-swap by whoever takes the entry over from a dead flow");
+	__u32 claim DOC("tick when the entry was made; the sweep removes one that is older than a second and stands for no flow");
 } __attribute__((aligned(8)));
 
 struct counter {

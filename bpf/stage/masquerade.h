@@ -92,24 +92,3 @@ __noinline int masquerade_host(struct pkt *p)
 		p->state = FLOW_XSOURCE;
 	return 0;
 }
-
-/* Opens a flow after its translation is decided: claims a port if the source is translated, then writes the record. Gives -1
- * with a reason. If another CPU opened the same flow at the same time, its translation is taken and this claim given back.
- */
-__noinline int flow_open(struct __sk_buff *skb, struct pkt *p)
-{
-	int err;
-
-	if (!p)
-		return -1;
-	if ((p->state & FLOW_XSOURCE) && port_find(skb, p))
-		return -1;
-	err = flow_create(p);
-	if (err == 0)
-		return 0;
-	if (p->state & FLOW_XSOURCE)
-		port_release(p);
-	if (err == -EEXIST && flow_find(p) == DIRECTION_FORWARD)
-		return 0;
-	return err == -EEXIST ? drop(p, DROP_CT_INSERT_FAILED) : -1;
-}

@@ -7,11 +7,12 @@
  *   2. belongs to a live flow,
  *   3. belongs to a flow that both sides have closed, unless every other port is taken: the far end may be in TIME-WAIT,
  *   4. is held by a socket of the node, listening or connected to this remote endpoint.
- * An entry without a live record is taken over by compare-and-swap on reply.claim, the tick when it was claimed. Between a
- * claim and its record lie some hundred ns; an entry whose record is missing counts as dead after a second only.
+ * The port of a dead flow belongs to whoever takes the record (stage/record.h). An entry whose record is missing is left alone:
+ * the record is under way, or the entry about to go.
  */
 #pragma once
 
+#define EEXIST 17
 #define ECHO_ID_MAX 65535
 #define KEPT_STEPS 2
 
@@ -27,6 +28,8 @@ struct search {
 	__u16 error;
 	__u8 v6;
 	__u8 found;
+	__u8 closed_too;
+	struct flow_key opener; /* of the flow that holds the port tried */
 };
 
 static __always_inline bool port_reserved(__u8 proto, __u32 port)
@@ -71,49 +74,48 @@ static __always_inline bool socket_holds(const struct search *s)
 	return true;
 }
 
-/* Whether an entry's port may be given away. Sets `closed` to the live but closed record behind it, if that is why. */
-static __always_inline bool entry_dead(const struct reply *r, const struct search *s, bool closed_too, struct flow **closed)
-{
-	struct flow_key key;
-	struct flow *f = flow_behind(r, &s->tuple, &key);
-
-	if (!f)
-		return s->now - r->claim > TICKS_SECOND;
-	if (!flow_alive(f, s->now) || f->endpoint != endpoint_id(&key.saddr))
-		return true;
-	if (!closed_too || !flow_closed(f->state))
-		return false;
-	*closed = f;
-	return true;
-}
-
-static __always_inline bool take_over(struct reply *r, struct search *s, __u32 seen, struct flow *closed)
-{
-	if (__sync_val_compare_and_swap(&r->claim, seen, s->now) != seen)
-		return false;
-	if (closed)
-		closed->expires = expiry(s->now, 0);
-	r->saddr = s->mine.saddr;
-	r->sport = s->mine.sport;
-	r->service = s->mine.service;
-	return true;
-}
-
-static __always_inline bool take_free(struct search *s)
+static __always_inline bool claim(struct search *s, __u64 flags)
 {
 	__u32 slot = 0;
-	void *table;
+	void *table = bpf_map_lookup_elem(&replies, &slot);
 	int err;
 
-	table = bpf_map_lookup_elem(&replies, &slot);
 	if (!table)
 		return false;
-	err = bpf_map_update_elem(table, &s->tuple, &s->mine, BPF_NOEXIST);
-	if (err == 0)
-		return true;
-	if (err != -EEXIST)
+	err = bpf_map_update_elem(table, &s->tuple, &s->mine, flags);
+	if (err && err != -EEXIST)
 		s->error = DROP_CT_INSERT_FAILED;
-	return false;
+	return err == 0;
+}
+
+/* The dead flow that an entry in a slot stands for, with what its record was judged by; NULL if its port is not to be had. */
+static __always_inline struct flow *holder_dead(const struct reply *r, __u32 slot, struct search *s, __u32 *seen)
+{
+	struct flow *f = flow_behind(r, &s->tuple, &s->opener);
+
+	if (!f || flow_in(slot, &s->opener) != f)
+		return NULL;
+	*seen = flow_expires(f);
+	if (alive(*seen, s->now) && f->endpoint == endpoint_id(&s->opener.saddr) && !(s->closed_too && flow_closed(f->state)))
+		return NULL;
+	return f;
+}
+
+/* Ends the flow and claims its port. The entry in use is replaced as a whole: no reader finds half of it, and the port is not
+ * free in between. */
+static __always_inline bool take_over(struct flow *f, __u32 seen, __u32 slot, struct search *s)
+{
+	bool won;
+
+	if (!flow_take(f, seen))
+		return false;
+	if (slot) {
+		flow_remove(slot, f, &s->opener);
+		return claim(s, BPF_NOEXIST);
+	}
+	won = claim(s, BPF_EXIST);
+	flow_forget(slot, &s->opener);
+	return won;
 }
 
 /* One step of the search: 0 the kept port, hoping that it is free, which saves a lookup; 1 the kept port from a dead flow; then
@@ -121,9 +123,9 @@ static __always_inline bool take_free(struct search *s)
 static int port_try(__u32 step, void *context)
 {
 	struct search *s = context;
-	struct flow *closed = NULL;
 	__u32 port = s->kept;
-	__u32 seen = 0;
+	__u32 slot = 0, seen = 0;
+	struct flow *dead = NULL;
 	struct reply *r;
 
 	if (step >= KEPT_STEPS) {
@@ -135,17 +137,42 @@ static int port_try(__u32 step, void *context)
 	if (port_reserved(s->tuple.proto, port))
 		return 0;
 	s->tuple.dport = bpf_htons(port);
-	r = step ? reply_get(&s->tuple) : reply_in(1, &s->tuple);
+	r = step ? reply_in(0, &s->tuple) : NULL;
+	if (!r) {
+		slot = 1;
+		r = reply_in(1, &s->tuple);
+	}
 	if (r) {
-		/* Read before anything is judged: who takes the entry over meanwhile changes it. */
-		seen = r->claim;
-		if (seen == s->now || !entry_dead(r, s, step >= s->size + KEPT_STEPS, &closed))
+		s->closed_too = step >= s->size + KEPT_STEPS;
+		dead = step ? holder_dead(r, slot, s, &seen) : NULL;
+		if (!dead)
 			return 0;
 	}
 	if (socket_holds(s))
 		return 0;
-	s->found = r ? take_over(r, s, seen, closed) : take_free(s);
+	s->found = dead ? take_over(dead, seen, slot, s) : claim(s, BPF_NOEXIST);
 	return s->found || s->error;
+}
+
+static __always_inline void search_for(struct search *s, struct __sk_buff *skb, const struct pkt *p)
+{
+	s->skb = skb;
+	s->tuple.saddr = p->xdaddr;
+	s->tuple.daddr = p->xsaddr;
+	s->tuple.sport = p->xdport;
+	s->tuple.proto = p->key.proto;
+	s->mine.saddr = p->key.saddr;
+	s->mine.sport = p->key.sport;
+	s->mine.claim = p->now;
+	s->kept = bpf_ntohs(p->key.sport);
+	s->now = p->now;
+	s->v6 = p->v6;
+	s->lowest = CONFIG.port_min;
+	s->size = CONFIG.port_max - CONFIG.port_min + 1;
+	if (p->key.proto != IPPROTO_TCP && p->key.proto != IPPROTO_UDP) {
+		s->lowest = 0;
+		s->size = ECHO_ID_MAX + 1;
+	}
 }
 
 /* Finds and claims a port for replies to xsaddr. Sets xsport; for an echo request that is its identifier. */
@@ -155,29 +182,33 @@ __noinline int port_find(struct __sk_buff *skb, struct pkt *p)
 
 	if (!p)
 		return -1;
-	s.skb = skb;
-	s.tuple.saddr = p->xdaddr;
-	s.tuple.daddr = p->xsaddr;
-	s.tuple.sport = p->xdport;
-	s.tuple.proto = p->key.proto;
-	s.mine.saddr = p->key.saddr;
-	s.mine.sport = p->key.sport;
-	s.mine.claim = p->now;
-	s.kept = bpf_ntohs(p->key.sport);
-	s.now = p->now;
-	s.v6 = p->v6;
-	s.lowest = CONFIG.port_min;
-	s.size = CONFIG.port_max - CONFIG.port_min + 1;
-	if (p->key.proto != IPPROTO_TCP && p->key.proto != IPPROTO_UDP) {
-		s.lowest = 0;
-		s.size = ECHO_ID_MAX + 1;
-	}
+	search_for(&s, skb, p);
 	s.start = bpf_get_prandom_u32() & 0xffff;
 	bpf_loop(2 * s.size + KEPT_STEPS, port_try, &s, 0);
 	if (!s.found)
 		return drop(p, s.error ? s.error : DROP_NAT_NO_MAPPING);
 	p->xsport = s.tuple.dport;
 	return 0;
+}
+
+/* Sets xsport to the port of the packet's dead record. Gives whether it may be used again, as far as the node is concerned. */
+__noinline int port_again(struct __sk_buff *skb, struct pkt *p)
+{
+	struct search s = {};
+	struct flow_key key;
+	struct flow *f;
+
+	if (!p)
+		return false;
+	key = p->key;
+	f = flow_in(0, &key);
+	if (!f)
+		return false;
+	p->xsport = f->xsport;
+	search_for(&s, skb, p);
+	s.tuple.dport = p->xsport;
+	return bpf_ntohs(p->xsport) - s.lowest < s.size && !port_reserved(p->key.proto, bpf_ntohs(p->xsport)) &&
+	       !socket_holds(&s);
 }
 
 /* Gives back a claim that this packet has just made. */

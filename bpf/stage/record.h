@@ -8,7 +8,6 @@
  */
 #pragma once
 
-#define EEXIST 17
 #define FLOW_TAKEN 0
 /* 61 ticks are 1.02 s: a record's time is moved no more often, so a busy flow does not write to its cache line. */
 #define TICKS_SECOND 61
@@ -84,17 +83,52 @@ static __always_inline struct flow *flow_get(const struct flow_key *key)
 	return f ? f : flow_in(1, key);
 }
 
-static __always_inline struct reply *reply_in(__u32 slot, const struct flow_key *tuple)
+/* Adds state bits without losing those that the other side's packet adds at the same time on another CPU. Gives all bits. */
+static __always_inline __u8 flow_add_state(struct flow *f, __u8 bits)
 {
-	void *table = bpf_map_lookup_elem(&replies, &slot);
+	__u32 *word = (__u32 *)((void *)f + (offsetof(struct flow, state) & ~3));
+	__u32 shift = 8 * (offsetof(struct flow, state) & 3);
 
-	return table ? bpf_map_lookup_elem(table, tuple) : NULL;
+	return __sync_fetch_and_or(word, (__u32)bits << shift) >> shift | bits;
 }
 
-static __always_inline struct reply *reply_get(const struct flow_key *tuple)
+/* The opener uses the port of its closed connection again: a new one under the same translation. */
+static __always_inline bool flow_restart(struct flow *f, struct pkt *p, __u32 seen)
 {
-	struct reply *r = reply_in(0, tuple);
-
-	return r ? r : reply_in(1, tuple);
+	if (!flow_take(f, seen))
+		return flow_alive(f, p->now);
+	p->state = f->state & ~(FLOW_CLOSED | FLOW_RESET | FLOW_REPLIED);
+	p->fresh = 1;
+	f->state = p->state;
+	f->created = p->now;
+	flow_give(f, expiry(p->now, flow_timeout(p->key.proto, p->state)));
+	return true;
 }
 
+/* The state after this packet (RFC 9293 3.3.2, in as many steps as translation needs), and the record's new time. False if the
+ * record died meanwhile: then the packet is no part of it. */
+static __always_inline bool flow_touch(struct flow *f, struct pkt *p)
+{
+	__u8 add = p->direction == DIRECTION_REPLY ? FLOW_REPLIED : 0;
+	__u32 seen = flow_expires(f), expires;
+	__u8 state = f->state;
+
+	if (!alive(seen, p->now))
+		return false;
+	if (p->tcp_flags & (TCP_FIN | TCP_RST)) {
+		if (p->tcp_flags & TCP_RST)
+			add |= FLOW_RESET;
+		else
+			add |= p->direction == DIRECTION_REPLY ? FLOW_REPLIER_FIN : FLOW_OPENER_FIN;
+	}
+	if (p->tcp_flags && p->opens && p->direction == DIRECTION_FORWARD && flow_closed(state))
+		return flow_restart(f, p, seen);
+	if ((state | add) != state)
+		state = flow_add_state(f, add);
+	p->state = state;
+	expires = expiry(p->now, flow_timeout(p->key.proto, state));
+	/* Another CPU that moved it was as right as this one; one that took it was faster. */
+	if (expires - seen + TICKS_SECOND > 2 * TICKS_SECOND && !flow_swap(f, seen, expires))
+		return flow_alive(f, p->now);
+	return true;
+}

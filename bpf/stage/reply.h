@@ -55,17 +55,47 @@ __noinline int flow_reply(struct pkt *p)
 	if (!r)
 		return DIRECTION_NONE;
 	f = flow_behind(r, &p->key, &key);
-	if (!f || !flow_alive(f, p->now))
+	if (!f)
 		return DIRECTION_NONE;
 	p->endpoint = endpoint_at(p, &key.saddr);
 	if (p->endpoint != f->endpoint)
 		return DIRECTION_NONE;
 	p->direction = DIRECTION_REPLY;
+	if (!flow_touch(f, p)) {
+		p->direction = DIRECTION_NONE;
+		return DIRECTION_NONE;
+	}
 	p->rule = f->rule;
 	p->xsaddr = key.daddr;
 	p->xdaddr = key.saddr;
 	p->xsport = p->key.sport;
 	p->xdport = key.sport;
-	flow_touch(f, p);
 	return DIRECTION_REPLY;
+}
+
+static __always_inline void flow_forget(__u32 slot, const struct flow_key *key)
+{
+	void *table = bpf_map_lookup_elem(&flows, &slot);
+
+	if (table)
+		bpf_map_delete_elem(table, key);
+}
+
+/* For the CPU that has taken the record under `key` in a slot: deletes the entry that names it, then the record. `key` must not
+ * point into the map. Gives the number of entries deleted. */
+static __always_inline int flow_remove(__u32 slot, const struct flow *f, const struct flow_key *key)
+{
+	void *table = bpf_map_lookup_elem(&replies, &slot);
+	struct flow_key tuple = {};
+	int entries = 0;
+
+	tuple.saddr = f->xdaddr;
+	tuple.daddr = f->xsaddr;
+	tuple.sport = f->xdport;
+	tuple.dport = f->xsport;
+	tuple.proto = key->proto;
+	if (table && (f->state & FLOW_XSOURCE))
+		entries = bpf_map_delete_elem(table, &tuple) == 0;
+	flow_forget(slot, key);
+	return entries;
 }

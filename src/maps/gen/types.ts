@@ -472,7 +472,7 @@ export interface Reply {
   sport: number;
   /** Index of the service that gives the opener's destination; 0: the reply's source is it. */
   service: number;
-  /** Changed by compare-and-swap by whoever takes the entry over from a dead flow. */
+  /** Tick when the entry was made; the sweep removes one that is older than a second and stands for no flow. */
   claim: number;
 }
 

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* A new flow, its translation decided: claims a port if the source is translated, then writes the record. In this order, so
+ * that nobody follows an entry before its record is there, and nobody takes a port whose record is under way.
+ */
+#pragma once
+
+/* Opens the flow again in its own dead record, without writing to a map. A record with another translation, or whose port is
+ * not `allowed` any more, is removed instead. False if the flow is still to be opened. */
+__noinline int flow_reopen(struct pkt *p, bool allowed)
+{
+	struct flow_key key;
+	struct flow *f;
+	__u32 seen;
+
+	if (!p)
+		return false;
+	key = p->key;
+	f = flow_in(0, &key);
+	if (!f)
+		return false;
+	seen = flow_expires(f);
+	if (alive(seen, p->now) && owner_holds(f, p, &key.saddr))
+		return false;
+	if (!flow_take(f, seen))
+		return false;
+	if (!allowed || ((f->state ^ p->state) & FLOW_XSOURCE) || f->xsport != p->xsport || f->xdport != p->xdport ||
+	    !addr_equal(&f->xsaddr, &p->xsaddr) || !addr_equal(&f->xdaddr, &p->xdaddr)) {
+		flow_remove(0, f, &key);
+		return false;
+	}
+	f->created = p->now;
+	f->endpoint = p->endpoint;
+	f->proxy_port = 0;
+	f->service = 0;
+	f->state = p->state;
+	f->rule = p->rule;
+	f->identity = p->identity;
+	flow_give(f, expiry(p->now, flow_timeout(p->key.proto, p->state)));
+	p->fresh = 1;
+	p->direction = DIRECTION_FORWARD;
+	return true;
+}
+
+/* Writes the record of a new flow from pkt. Gives 0; -EEXIST if another CPU has made it meanwhile; -1 with a reason. */
+__noinline int flow_create(struct pkt *p)
+{
+	struct flow made = {};
+	struct flow_key key;
+	__u32 slot = 0;
+	void *table;
+	int err;
+
+	if (!p)
+		return -1;
+	key = p->key;
+	made.xsaddr = p->xsaddr;
+	made.xdaddr = p->xdaddr;
+	made.xsport = p->xsport;
+	made.xdport = p->xdport;
+	made.created = p->now;
+	made.expires = expiry(p->now, flow_timeout(p->key.proto, p->state));
+	made.endpoint = p->endpoint;
+	made.state = p->state;
+	made.rule = p->rule;
+	made.identity = p->identity;
+	p->fresh = 1;
+	p->direction = DIRECTION_FORWARD;
+	table = bpf_map_lookup_elem(&flows, &slot);
+	if (!table)
+		return drop(p, DROP_CT_INSERT_FAILED);
+	err = bpf_map_update_elem(table, &key, &made, BPF_NOEXIST);
+	if (err == 0)
+		return 0;
+	p->fresh = 0;
+	p->direction = DIRECTION_NONE;
+	return err == -EEXIST ? err : drop(p, DROP_CT_INSERT_FAILED);
+}
+
+/* Makes the record of a flow without translation. If another CPU opened it at the same time, that is as good. */
+static __always_inline int flow_track(struct pkt *p)
+{
+	int err;
+
+	if (p->stale && flow_reopen(p, true))
+		return 0;
+	err = flow_create(p);
+	if (err == -EEXIST)
+		return flow_find(p) == DIRECTION_FORWARD ? 0 : drop(p, DROP_CT_INSERT_FAILED);
+	return err;
+}
+
+/* Opens a flow whose source may be translated, under the port of its dead record if that is still allowed. Gives -1 with a reason. If another CPU opened the same flow at the same time, its translation is taken and this claim given back.
+ */
+__noinline int flow_open(struct __sk_buff *skb, struct pkt *p)
+{
+	int err;
+
+	if (!p)
+		return -1;
+	if (p->stale && flow_reopen(p, !(p->state & FLOW_XSOURCE) || port_again(skb, p)))
+		return 0;
+	if ((p->state & FLOW_XSOURCE) && port_find(skb, p))
+		return -1;
+	err = flow_create(p);
+	if (err == 0)
+		return 0;
+	if (p->state & FLOW_XSOURCE)
+		port_release(p);
+	if (err == -EEXIST && flow_find(p) == DIRECTION_FORWARD)
+		return 0;
+	return err == -EEXIST ? drop(p, DROP_CT_INSERT_FAILED) : -1;
+}
