@@ -158,6 +158,8 @@ export interface ProgInfo {
   /** Nanoseconds since boot. */
   readonly loadTime: bigint;
   readonly mapIds: number[];
+  /** Instructions as they run: after the verifier's rewriting, without the dead ones. */
+  readonly instructions: number;
   /** Instructions that the verifier walked; 0 before kernel 5.16. */
   readonly verifiedInstructions: number;
 }
@@ -214,6 +216,7 @@ export function progInfo(fd: number, object = `fd ${fd}`): ProgInfo {
     name: nameAt(view, 64),
     loadTime: view.getBigUint64(40, true),
     mapIds: [...ids.subarray(0, Math.min(ids.length, view.getUint32(52, true)))],
+    instructions: view.getUint32(20, true) / 8,
     verifiedInstructions: view.getUint32(216, true),
   };
 }

@@ -82,26 +82,32 @@ function kill(pid: number): void {
   }
 }
 
-/** The namespaces, folder and processes of one test file. Names begin with `hlt-`. */
+/** The namespaces, folder and processes of one test file. Names begin with `hlt-` or another prefix. */
 export class Topology implements AsyncDisposable {
   /** Random part of all names. */
   readonly id = randomBytes(3).toString("hex");
-  readonly node = `hlt-${this.id}-node`;
-  readonly outside = `hlt-${this.id}-out`;
+  readonly node: string;
+  readonly outside: string;
   /** A folder of the test's own, mode 0700; mounts below it are undone at the end. */
-  readonly dir = mkdtempSync(join(tmpdir(), `hlt-${this.id}-`));
+  readonly dir: string;
+  readonly #prefix: string;
   readonly #namespaces: string[] = [];
   readonly #children = new Set<ChildProcess>();
   readonly #onExit = (): void => this.#remove();
 
-  constructor() {
+  /** `prefix`: first part of all names. */
+  constructor(prefix = "hlt") {
+    this.#prefix = `${prefix}-${this.id}-`;
+    this.node = `${this.#prefix}node`;
+    this.outside = `${this.#prefix}out`;
+    this.dir = mkdtempSync(join(tmpdir(), this.#prefix));
     // A test runner that ends the process, or a failed assertion at top level, must not leave namespaces behind.
     process.once("exit", this.#onExit);
   }
 
-  /** Makes a namespace `hlt-<id>-<name>`, its loopback device up. Returns its full name. */
+  /** Makes a namespace `<prefix>-<id>-<name>`, its loopback device up. Returns its full name. */
   addNetns(name: string): string {
-    const full = `hlt-${this.id}-${name}`;
+    const full = `${this.#prefix}${name}`;
     createNetns(full).close();
     this.#namespaces.push(full);
     ip(full, ["link set lo up"]);
