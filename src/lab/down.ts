@@ -16,6 +16,7 @@ import { cgroupProcesses, findCgroup2, listMounts, removeCgroup, unmount } from 
 import { listNetns, netnsPath, removeNetns } from "../kernel/netns.ts";
 import { faults } from "./faults.ts";
 import { signalProcess } from "./identity.ts";
+import { withLabLock } from "./lock.ts";
 import { checkLabName, LABS_DIR, labCgroup, labStateDir, netnsPrefix } from "./plan.ts";
 import { readState } from "./state.ts";
 
@@ -100,19 +101,25 @@ function removeEmptyFolder(path: string): void {
 
 /**
  * Removes every trace of a lab; no error if there is none. Safe to run twice and after any crash.
- * @throws Fault LAB_NAME, LAB_LEFTOVER
+ * @throws Fault LAB_NAME, LAB_NEEDS_ROOT, LAB_LEFTOVER
  */
 export async function downLab(lab: string): Promise<Removed> {
-  checkLabName(lab);
-  const before = findRemains(lab);
+  if (process.geteuid?.() !== 0) throw faults.LAB_NEEDS_ROOT();
+  return withLabLock(checkLabName(lab), () => removeAll(lab));
+}
+
+async function removeAll(lab: string): Promise<Removed> {
   const state = readState(lab);
   if (state) signalProcess(state.supervisor, "SIGKILL");
+  const { group } = findRemains(lab);
   let processes = 0;
-  if (before.group) {
-    leaveGroup(before.group);
-    processes = cgroupProcesses(before.group).length;
-    await removeCgroup(before.group, { kill: true });
+  if (group) {
+    leaveGroup(group);
+    processes = cgroupProcesses(group).length;
+    await removeCgroup(group, { kill: true });
   }
+  // Only now: what was being made while it was killed counts, too.
+  const before = findRemains(lab);
   const inodes = new Set(before.namespaces.flatMap((name) => inodeOf(name) ?? []));
   const lingering = lingeringIn(inodes);
   // Deepest first; a target that was mounted on twice is listed twice.
@@ -129,7 +136,7 @@ export async function downLab(lab: string): Promise<Removed> {
     processes,
     namespaces: before.namespaces.length,
     mounts: before.mounts.length,
-    found: listRemains(before).length > 0,
+    found: group !== undefined || listRemains(before).length > 0,
     lingering,
   };
 }

@@ -14,7 +14,7 @@ export const faults = defineFaults({
   LAB_SIZE: { text: (c) => `${c.option} ${c.value}: ${c.why}`, exitCode: USAGE },
   LAB_CONFIG: { text: (c) => `--config ${c.text}: expected key=value`, exitCode: USAGE },
   LAB_NEEDS_ROOT: {
-    text: () => "the lab makes network namespaces and loads BPF programs: run it as root (sudo npm run lab)",
+    text: () => "the lab makes network namespaces and loads BPF programs: run it as root, with sudo",
   },
   LAB_NO_CGROUP2: {
     text: () => "no cgroup2 file system is mounted: mount -t cgroup2 none /sys/fs/cgroup, then try again",

@@ -4,10 +4,11 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, test } from "node:test";
+import { sleep } from "../../src/base/async.ts";
 import { cgroupProcesses, findCgroup2 } from "../../src/kernel/mount.ts";
 import { listNetns } from "../../src/kernel/netns.ts";
 import { identify } from "../../src/lab/identity.ts";
-import { agentPid, hookline, labName, output, remainsOf } from "../support/lab.ts";
+import { agentPid, hookline, labName, output, remainsOf, startHookline } from "../support/lab.ts";
 
 const doomed = labName();
 const other = labName();
@@ -63,4 +64,18 @@ test("and nothing of the other lab", async () => {
   assert.equal(listNetns().filter((name) => name.startsWith(`hl-${other}-`)).length, 4);
   await output("lab", "down", "--name", other);
   assert.deepEqual(remainsOf(other), []);
+});
+
+test("killed while it comes up, and taken away by two at once: nothing is left", async () => {
+  for (const afterMs of [300, 700, 1100]) {
+    const starting = startHookline(["lab", "up", "--name", doomed, "--nodes", "2", "--pods-per-node", "2"]);
+    await sleep(afterMs);
+    starting.kill("SIGKILL");
+    const downs = await Promise.all([1, 2].map(() => hookline("lab", "down", "--name", doomed)));
+    assert.deepEqual(
+      downs.map((down) => `${down.status} ${down.stderr}`),
+      ["0 ", "0 "],
+    );
+    assert.deepEqual(remainsOf(doomed), [], `${afterMs} ms after the start`);
+  }
 });
