@@ -6,6 +6,7 @@ export const faults = defineFaults({
   OBJECT_MISSING: { text: (c) => `${c.path}: ${c.why}: build it with npm run build` },
   OBJECT_LAYOUT: { text: (c) => `${c.path} was built from another ABI: ${c.why}` },
   OBJECT_REFUSED: { text: (c) => `${c.path}: ${c.errno}: ${c.why}` },
+  KERNEL_LACKS: { text: (c) => `the data plane cannot run here: ${c.why}` },
   VERIFIER: {
     text: (c) =>
       `the kernel refuses program ${c.program}: ${c.line}${c.source ? ` at "${c.source}"` : ""}; the full log is in ${c.file}`,

@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { mapInfo, objPin } from "../kernel/bpf.ts";
 import { jiffyNs } from "../kernel/clock.ts";
 import { errnoName } from "../kernel/errno.ts";
+import { missingFeatures, probe } from "../kernel/features.ts";
 import { allocate } from "../kernel/ffi.ts";
 import { BpfObject, type ObjectMap, takeMessages } from "../kernel/libbpf.ts";
 import { type NodeConfig, nodeConfigCodec } from "../maps/gen/config.ts";
@@ -105,12 +106,17 @@ function prepareMap(map: ObjectMap, options: LoadOptions): { adopted: boolean; b
   return { adopted: false, borrowed: [] };
 }
 
-/** @throws Fault VERIFIER if the kernel refused a program, else OBJECT_REFUSED with libbpf's words */
+/**
+ * @throws Fault KERNEL_LACKS if the kernel is too old, VERIFIER if it refused a program, else OBJECT_REFUSED with
+ * libbpf's words
+ */
 function loadOrExplain(object: BpfObject, options: LoadOptions): void {
   const buffer = allocate(LOG_BYTES);
   for (const program of object.programs) program.logTo(buffer);
   const failure = object.load();
   if (failure === 0) return;
+  const lacks = missingFeatures(probe());
+  if (lacks.length > 0) throw faults.KERNEL_LACKS({ why: lacks.join("; ") });
   const messages = takeMessages();
   const log = logText(buffer);
   const program = messages
@@ -126,7 +132,7 @@ function loadOrExplain(object: BpfObject, options: LoadOptions): void {
 
 /**
  * Loads the object's maps and programs.
- * @throws Fault OBJECT_*, VERIFIER, NOT_BPFFS, PIN_MISMATCH, or of the kernel; then nothing that ran has changed
+ * @throws Fault OBJECT_*, KERNEL_LACKS, VERIFIER, NOT_BPFFS, PIN_MISMATCH, or of the kernel; then nothing that ran has changed
  */
 export function load(options: LoadOptions): Loaded {
   makePinFolders(options.bpfRoot);
