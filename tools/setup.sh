@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# First step of `npm run lab`, `npm test` and `npm run setup` in a fresh clone: npm packages, the pinned Node.js among
+# First step of `npm run lab`, `npm test` and others in a fresh clone: npm packages, the pinned Node.js among
 # them, which then runs setup.ts. In shell because nothing else can be counted on before that.
-# Usage: setup.sh lab|test|all
+# Usage: setup.sh lab|test|kernels|all
 cd "$(dirname "$0")/.." || exit 1
 
 installed=node_modules/.package-lock.json

@@ -45,6 +45,7 @@ const INIT = `#!/bin/busybox sh
 /bin/busybox mount -t cgroup2 cgroup /sys/fs/cgroup
 for module in $(/bin/busybox cat /modules/order); do /bin/busybox insmod /modules/$module; done
 /bin/busybox ip link set lo up
+ulimit -l unlimited
 /bin/busybox stty -F /dev/ttyS1 raw -echo
 cd ${INSIDE}
 export PATH=/bin HOME=/ NODE_OPTIONS=--import=${INSIDE}/stripped.mjs

@@ -12,12 +12,15 @@ export interface KernelChoice {
   release: string;
   /** Lines of a sources.list, without `deb` and options. */
   sources: readonly string[];
+  /** Older than what Hookline needs: only that it says so is tested. */
+  tooOld?: boolean;
 }
 
 const MIRROR = "http://deb.debian.org";
 
-/** Debian's stable kernels, oldest first. */
+/** Kernels of Debian's releases, oldest first. */
 export const KERNELS: readonly KernelChoice[] = [
+  { series: "5.10", release: "Debian 11", sources: [`${MIRROR}/debian bullseye main`], tooOld: true },
   {
     series: "6.1",
     release: "Debian 12",

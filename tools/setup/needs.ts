@@ -4,8 +4,8 @@
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 
-/** `lab` builds and runs; `test` runs the tests on top of that. */
-export type Purpose = "lab" | "test";
+/** `lab` builds and runs; `test` runs the tests on top of that, `kernels` those on other kernels on top of both. */
+export type Purpose = "lab" | "test" | "kernels";
 
 /** One thing that must be on the machine. */
 export interface Need {
@@ -167,9 +167,29 @@ export const NEEDS: readonly Need[] = [
     packages: [["busybox-static"]],
     present: program(/^busybox$/),
   },
+  {
+    name: "qemu-system-x86_64",
+    why: "tests on other kernels",
+    for: "kernels",
+    packages: [["qemu-system-x86"]],
+    present: program(/^qemu-system-x86_64$/),
+    optional: "tests on other kernels are left out; install qemu-system-x86_64 to run them",
+  },
+  {
+    name: "Debian's archive keys",
+    why: "fetching kernels for tests",
+    for: "kernels",
+    packages: [["debian-archive-keyring"]],
+    present: file("/usr/share/keyrings/debian-archive-keyring.gpg"),
+    optional: "tests on other kernels are left out",
+  },
 ];
 
-/** What is missing for a purpose; `all` and `test` mean everything. */
+/** What each purpose takes in; any other name means what `test` means. */
+const TAKES_IN: Record<string, readonly Purpose[]> = { lab: ["lab"], kernels: ["lab", "test", "kernels"] };
+
+/** What is missing for a purpose; `all` and `test` mean everything but the tests on other kernels. */
 export function missing(purpose: string, machine: Machine, needs: readonly Need[] = NEEDS): Need[] {
-  return needs.filter((need) => (purpose !== "lab" || need.for === "lab") && !need.present(machine));
+  const purposes = TAKES_IN[purpose] ?? ["lab", "test"];
+  return needs.filter((need) => purposes.includes(need.for) && !need.present(machine));
 }
