@@ -130,14 +130,19 @@ export class Topology implements AsyncDisposable {
     return child;
   }
 
-  /** Runs a process in a namespace to its end; killed after `timeoutMs` (then `status` is null). */
+  /** Runs a process in a namespace to its end; killed after `timeoutMs` (then `status` is null). `started` sees it first. */
   run(
     netns: string,
     argv: readonly string[],
-    options: SpawnOptions & { input?: string; timeoutMs?: number } = {},
+    options: SpawnOptions & {
+      input?: string;
+      timeoutMs?: number;
+      started?: (child: ChildProcess) => void;
+    } = {},
   ): Promise<Finished> {
-    const { input = "", timeoutMs = 30_000, ...rest } = options;
+    const { input = "", timeoutMs = 30_000, started, ...rest } = options;
     const child = this.spawn(netns, argv, rest);
+    started?.(child);
     const output = { stdout: "", stderr: "" };
     for (const name of ["stdout", "stderr"] as const) {
       child[name]?.setEncoding("utf8").on("data", (text: string) => {
