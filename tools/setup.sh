@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # First step of `npm run lab`, `npm test` and others in a fresh clone: npm packages, the pinned Node.js among
 # them, which then runs setup.ts. In shell because nothing else can be counted on before that.
-# Usage: setup.sh lab|test|kernels|all
+# Usage: setup.sh lab|test|kernels|bench|all
 cd "$(dirname "$0")/.." || exit 1
 
 installed=node_modules/.package-lock.json

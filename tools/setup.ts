@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Makes the machine ready for `npm run lab` or `npm test` and says each thing that it installs; silent when nothing is
 // missing. When things cannot work it says in one line each what is wrong and what to do, and ends with status 1.
-// Usage: setup.ts lab|test|kernels|all (started by setup.sh, which brings the npm packages)
+// Usage: setup.ts lab|test|kernels|bench|all (started by setup.sh, which brings the npm packages)
 import { installMissing, thisApt } from "./setup/apt.ts";
 import { obstacles, thisHost } from "./setup/host.ts";
 import { missing, thisMachine } from "./setup/needs.ts";

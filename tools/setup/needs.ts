@@ -4,8 +4,9 @@
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 
-/** `lab` builds and runs; `test` runs the tests on top of that, `kernels` those on other kernels on top of both. */
-export type Purpose = "lab" | "test" | "kernels";
+/** `lab` builds and runs; `test` runs the tests on top of that; on top of both, `kernels` runs those on other kernels and
+ * `bench` the benchmarks. */
+export type Purpose = "lab" | "test" | "kernels" | "bench";
 
 /** One thing that must be on the machine. */
 export interface Need {
@@ -183,12 +184,37 @@ export const NEEDS: readonly Need[] = [
     present: file("/usr/share/keyrings/debian-archive-keyring.gpg"),
     optional: "tests on other kernels are left out",
   },
+  {
+    name: "sockperf",
+    why: "round trips and packets of benchmarks",
+    for: "bench",
+    packages: [["sockperf"]],
+    present: program(/^sockperf$/),
+  },
+  {
+    name: "iperf3",
+    why: "bulk traffic of benchmarks",
+    for: "bench",
+    packages: [["iperf3"]],
+    present: program(/^iperf3$/),
+  },
+  {
+    name: "nft",
+    why: "benchmarks beside nftables",
+    for: "bench",
+    packages: [["nftables"]],
+    present: program(/^nft$/),
+  },
 ];
 
 /** What each purpose takes in; any other name means what `test` means. */
-const TAKES_IN: Record<string, readonly Purpose[]> = { lab: ["lab"], kernels: ["lab", "test", "kernels"] };
+const TAKES_IN: Record<string, readonly Purpose[]> = {
+  lab: ["lab"],
+  kernels: ["lab", "test", "kernels"],
+  bench: ["lab", "test", "bench"],
+};
 
-/** What is missing for a purpose; `all` and `test` mean everything but the tests on other kernels. */
+/** What is missing for a purpose; `all` and `test` mean all but benchmarks and tests on other kernels. */
 export function missing(purpose: string, machine: Machine, needs: readonly Need[] = NEEDS): Need[] {
   const purposes = TAKES_IN[purpose] ?? ["lab", "test"];
   return needs.filter((need) => purposes.includes(need.for) && !need.present(machine));
