@@ -33,6 +33,7 @@ const volatile struct texts TEXTS SEC(".rodata.texts");
 #include "lib/pkt.h"
 #include "lib/parse.h"
 #include "lib/rewrite.h"
+#include "lib/icmp_error.h"
 
 /* One decision each, in the order in which a packet meets them. To come: service after flow, then identity, policy, proxy and
  * egress before masquerade. */
@@ -41,6 +42,7 @@ const volatile struct texts TEXTS SEC(".rodata.texts");
 #include "stage/record.h"
 #include "stage/flow.h"
 #include "stage/reply.h"
+#include "stage/related.h"
 #include "stage/port.h"
 #include "stage/masquerade.h"
 #include "stage/open.h"

@@ -40,7 +40,11 @@ int from_pod(struct __sk_buff *skb)
 	if (route == ROUTE_STACK)
 		return finish(skb, &p, PASS);
 
-	/* 7. No flow: decide about the source, and open one if this is a first packet. */
+	/* 7. An error about another packet takes the translation of that packet's flow. */
+	if (p.shape == SHAPE_ICMP_ERROR && route == ROUTE_DEVICE && related(skb, &p))
+		return finish(skb, &p, DROP);
+
+	/* 8. No flow: decide about the source, and open one if this is a first packet. */
 	if (p.direction == DIRECTION_NONE) {
 		if (route != ROUTE_DEVICE)
 			p.rule = MASQ_LOCAL;
@@ -50,7 +54,7 @@ int from_pod(struct __sk_buff *skb)
 			return finish(skb, &p, DROP);
 	}
 
-	/* 8. Translate and send. */
+	/* 9. Translate and send. */
 	if (route == ROUTE_NODE || (route == ROUTE_DEVICE && p.rule == MASQ_UNMANAGED))
 		return finish(skb, &p, PASS);
 	verdict = remember(skb, &p, route == ROUTE_POD ? DELIVER : FORWARD);

@@ -36,6 +36,8 @@ int to_net(struct __sk_buff *skb)
 	/* 3. The node's own traffic: rules 1 and 2. */
 	if (addr_equal(&p.key.saddr, p.v6 ? &device->addr6 : &device->addr4)) {
 		p.rule = tunnel_packet(&p) ? MASQ_NEVER : MASQ_HOST;
+		if (p.shape == SHAPE_ICMP_ERROR)
+			return finish(skb, &p, related(skb, &p) ? DROP : PASS);
 		if (p.shape != SHAPE_FLOW || p.rule == MASQ_NEVER)
 			return finish(skb, &p, PASS);
 		if (flow_find(&p) == DIRECTION_NONE) {
@@ -55,6 +57,8 @@ int to_net(struct __sk_buff *skb)
 	/* 5. A known flow keeps its translation; rule 3: a reply has none. Else decide, and open it. */
 	if (p.shape == SHAPE_FLOW)
 		flow_find(&p);
+	else if (p.shape == SHAPE_ICMP_ERROR && related(skb, &p))
+		return finish(skb, &p, DROP);
 	if (p.direction == DIRECTION_NONE) {
 		p.out_ifindex = ifindex;
 		if (masquerade(&p))

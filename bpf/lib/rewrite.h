@@ -111,6 +111,9 @@ __noinline int rewrite(struct __sk_buff *skb, struct pkt *p)
 		ip->daddr = p->xdaddr.w[3];
 		ip->check = ~fold16((__u16)~ip->check + diff);
 	}
+	/* An ICMP error has no ports of its own. */
+	if (p->shape != SHAPE_FLOW)
+		return 0;
 	l4 = p->l4;
 	if (p->key.proto == IPPROTO_ICMP || p->key.proto == IPPROTO_ICMPV6)
 		l4 += offsetof(struct echo, id);

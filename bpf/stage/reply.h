@@ -7,7 +7,7 @@
 
 /* The record that an index entry stands for, given the tuple of the reply. Sets `key` to the opener's tuple. NULL unless the
  * record names this very tuple; it may be dead. */
-static __always_inline struct flow *flow_behind(const struct reply *r, const struct flow_key *tuple, struct flow_key *key)
+static __noinline struct flow *flow_behind(const struct reply *r, const struct flow_key *tuple, struct flow_key *key)
 {
 	struct flow *f;
 
@@ -32,7 +32,7 @@ static __always_inline struct reply *reply_in(__u32 slot, const struct flow_key 
 	return table ? bpf_map_lookup_elem(table, tuple) : NULL;
 }
 
-static __always_inline struct reply *reply_get(const struct flow_key *tuple)
+static __noinline struct reply *reply_get(const struct flow_key *tuple)
 {
 	struct reply *r = reply_in(0, tuple);
 
