@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Entry points of the lab's own processes, hidden from the help: the supervisor, a pod, the outside.
+// Entry points of the lab's own processes, hidden from the help: the supervisor, and the
+// servers of a pod and of the outside.
 import { resolve } from "node:path";
 import type { Command } from "commander";
 import { findPackage, ownCommand } from "./package.ts";
@@ -13,23 +14,16 @@ export function addLabInternals(group: Command): void {
       await superviseLab(name, ownCommand(), resolve(findPackage().root, "dist/hookline-cni.cjs"));
     });
   group
-    .command("serve-pod", { hidden: true })
-    .argument("<pod>")
-    .action(async (pod: string) => {
-      const { announceReady, serveHttp } = await import("../lab/web-server.ts");
-      const { POD_PORT } = await import("../lab/plan.ts");
-      await serveHttp(pod, POD_PORT);
-      announceReady();
-    });
-  group
-    .command("serve-outside", { hidden: true })
-    .argument("<address...>")
-    .action(async (addresses: string[]) => {
+    .command("serve", { hidden: true })
+    .argument("<name>", "what the servers call themselves")
+    .argument("<address...>", "where UDP is answered")
+    .action(async (name: string, addresses: string[]) => {
       const { announceReady, serveHttp, serveTcpEcho, serveUdpEcho } = await import("../lab/web-server.ts");
-      const { OUTSIDE_PORTS } = await import("../lab/plan.ts");
-      await serveHttp("outside", OUTSIDE_PORTS.http);
-      await serveTcpEcho("outside", OUTSIDE_PORTS.tcpEcho);
-      await serveUdpEcho("outside", addresses, OUTSIDE_PORTS.udpEcho);
+      const { SERVER_PORTS } = await import("../lab/plan.ts");
+      await serveUdpEcho(name, addresses, SERVER_PORTS.udp);
+      await serveTcpEcho(name, SERVER_PORTS.tcp);
+      // Last: who is answered here may count on the others.
+      await serveHttp(name, SERVER_PORTS.http);
       announceReady();
     });
 }

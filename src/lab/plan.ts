@@ -81,10 +81,8 @@ export const LABS_DIR = "/run/hookline/labs";
 export const DEFAULT_LAB = "lab";
 /** Prefix lengths of the underlay. */
 export const UNDERLAY_LENGTH = { 4: 24, 6: 64 } as const;
-/** Ports of the outside server. */
-export const OUTSIDE_PORTS = { http: 80, tcpEcho: 7000, udpEcho: 7000 } as const;
-/** Port of the web server in every pod. */
-export const POD_PORT = 80;
+/** Ports of the servers in every pod and in the outside: HTTP, TCP echo, UDP echo. */
+export const SERVER_PORTS = { http: 80, tcp: 7000, udp: 7000 } as const;
 export const NON_MASQUERADE_CIDRS = ["203.0.113.0/24", "2001:db8:113::/64"] as const;
 export const NATIVE_ROUTING_CIDRS: [string, string] = ["10.244.0.0/16", "fd00:10:244::/48"];
 

@@ -52,7 +52,7 @@ export class PodRunner {
   readonly #api: PodApi;
   readonly #log: Log;
   /** Command that serves as a pod's process when the Pod names none. */
-  readonly #webCommand: (pod: PodSpec, host: PodHost) => string[];
+  readonly #webCommand: (pod: PodSpec, addresses: Address[]) => string[];
   /** What the last sync told. */
   #known: ReadonlyMap<string, PodSpec> = new Map();
   readonly #pods = new Map<string, Running>();
@@ -64,7 +64,7 @@ export class PodRunner {
   constructor(
     hosts: Map<string, PodHost>,
     api: PodApi,
-    webCommand: (pod: PodSpec, host: PodHost) => string[],
+    webCommand: (pod: PodSpec, addresses: Address[]) => string[],
     log: Log,
   ) {
     this.#hosts = hosts;
@@ -175,7 +175,7 @@ export class PodRunner {
     const { pod, host, sandbox } = running;
     const place = { netns: sandbox.netns, cgroup: podCgroup(host.plan, pod.namespace, pod.name) };
     const builtIn = pod.command.length === 0;
-    const argv = builtIn ? this.#webCommand(pod, host) : pod.command;
+    const argv = builtIn ? this.#webCommand(pod, running.addresses) : pod.command;
     const child = new PodProcess(place, argv, {
       builtIn,
       env: pod.env,

@@ -62,7 +62,7 @@ function startOutside(plan: LabPlan, entry: string[], log: Log): Promise<void> {
   const addresses = [...outside.gateway, ...outside.internet, ...outside.exempt];
   const child = spawnAt(
     { netns: outside.netns, cgroup: outside.cgroup },
-    [...entry, "lab", "serve-outside", ...addresses],
+    [...entry, "lab", "serve", "outside", ...addresses],
     { log: outside.log, ipc: true, detached: true },
   );
   return new Promise((resolve, reject) => {
@@ -117,7 +117,12 @@ async function bringUp(
   tell({ step: `${plan.nodes.length} agents` });
   const client = new KubeClient({ api: plan.apiUrl });
   const hosts = startNodes(plan, { entry, bundle, client, log });
-  const runner = new PodRunner(hosts, podApi(client), (pod) => [...entry, "lab", "serve-pod", pod.name], log);
+  const runner = new PodRunner(
+    hosts,
+    podApi(client),
+    (pod, addresses) => [...entry, "lab", "serve", pod.name, ...addresses],
+    log,
+  );
   followPods(client, (pods) => runner.sync(pods), log);
   await Promise.all([...hosts.values()].map((host) => host.ready));
   tell({ step: `${plan.pods.length} pods` });

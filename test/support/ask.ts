@@ -15,6 +15,13 @@ export interface Seen {
   readonly error?: string;
 }
 
+/** Ports of the servers that are asked. */
+export interface Ports {
+  readonly http: number;
+  readonly tcp: number;
+  readonly udp: number;
+}
+
 const TIMEOUT_MS = 5000;
 
 /** The first line of JSON in what a TCP server sends after we said `say`. */
@@ -60,13 +67,13 @@ function overUdp(netns: string, host: string, port: number, source: string): Pro
  * One question from a namespace: `http:198.51.100.10`, `tcp:2001:db8:100::10`, `udp:203.0.113.10`, the last also
  * `udp:203.0.113.10@10.244.1.9` to ask from that address. Never rejects: failures are in `error`.
  */
-export async function ask(netns: string, target: string): Promise<Seen> {
+export async function ask(netns: string, target: string, ports: Ports = OUTSIDE_PORT): Promise<Seen> {
   const [, protocol, host = "", source = ""] = /^(http|tcp|udp):([^@]+)@?(.*)$/.exec(target) ?? [];
   try {
     let answer: string;
-    if (protocol === "udp") answer = await overUdp(netns, host, OUTSIDE_PORT.udp, source);
-    else if (protocol === "tcp") answer = await overTcp(netns, host, OUTSIDE_PORT.tcp, "?");
-    else answer = await overTcp(netns, host, OUTSIDE_PORT.http, "GET / HTTP/1.0\r\n\r\n");
+    if (protocol === "udp") answer = await overUdp(netns, host, ports.udp, source);
+    else if (protocol === "tcp") answer = await overTcp(netns, host, ports.tcp, "?");
+    else answer = await overTcp(netns, host, ports.http, "GET / HTTP/1.0\r\n\r\n");
     return { target, ...(JSON.parse(answer) as Partial<Seen>) };
   } catch (thrown) {
     return { target, error: (thrown as Error).message };
