@@ -7,7 +7,8 @@ import { existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join, relative, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import type { Features } from "../src/kernel/features.ts";
-import { buildBpf, ROOT } from "./build-bpf.ts";
+import { buildAll } from "./build.ts";
+import { ROOT } from "./build-bpf.ts";
 import { writeImage } from "./kernels/image.ts";
 import { QEMU, runMachine, stopMachines } from "./kernels/machine.ts";
 import { getKernel, KERNELS, type KernelChoice } from "./kernels/packages.ts";
@@ -149,7 +150,7 @@ async function main(): Promise<void> {
     console.log("\n0 passed, 0 failed, 1 skipped");
     return;
   }
-  buildBpf();
+  await buildAll();
   mkdirSync(CACHE, { recursive: true });
   const files =
     positionals.length === 0 ? allFiles() : positionals.map((path) => relative(ROOT, resolve(path)));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The root file system of a test machine: Node.js, ip and busybox with their libraries, the modules of its kernel, the
-// compiled data plane, the test files and what they import. Sources lie at their paths, their types already stripped:
+// The root file system of a test machine: Node.js, ip, curl and busybox with their libraries, the modules of its kernel, the
+// built product, the test files and what they import. Sources lie at their paths, their types already stripped:
 // the stripper is WebAssembly, which takes seconds to start under emulation.
 import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, realpathSync } from "node:fs";
@@ -142,7 +142,7 @@ export async function writeImage(path: string, kernel: Kernel, tests: readonly s
   image.add("/init", { bytes: INIT, mode: 0o755 });
   image.add("/bin/busybox", { from: findProgram("busybox"), mode: 0o755 });
   addProgram(image, "/bin/node", realpathSync(join(ROOT, "node_modules/.bin/node")));
-  addProgram(image, "/bin/ip", findProgram("ip"));
+  for (const name of ["ip", "curl"]) addProgram(image, `/bin/${name}`, findProgram(name));
   for (const soname of LIBRARIES)
     addProgram(image, `/lib/x86_64-linux-gnu/${soname}`, realpathSync(findLibrary(soname)));
   const modules = readModules(kernel.modules, MODULES);
@@ -154,5 +154,6 @@ export async function writeImage(path: string, kernel: Kernel, tests: readonly s
   image.add(`${INSIDE}/test/kernels/files`, { bytes: tests.join("\n") });
   image.add(`${INSIDE}/package.json`, { from: join(ROOT, "package.json") });
   image.add(`${INSIDE}/stripped.mjs`, { bytes: STRIPPED });
+  addFolder(image, `${INSIDE}/dist`, join(ROOT, "dist"));
   image.add(`${INSIDE}/build/datapath.bpf.o`, { from: join(ROOT, "build/datapath.bpf.o") });
 }
