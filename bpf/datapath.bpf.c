@@ -39,6 +39,7 @@ const volatile struct texts TEXTS SEC(".rodata.texts");
  * egress before masquerade. */
 #include "stage/recent.h"
 #include "stage/endpoint.h"
+#include "stage/fragment.h"
 #include "stage/record.h"
 #include "stage/flow.h"
 #include "stage/reply.h"

@@ -97,6 +97,13 @@ struct {
 } recent SEC(".maps") DOC("What packets of the busiest flows were told in this tick, by a hash of their tuple. Only the data plane uses it.");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, struct datagram_key);
+	__type(value, struct datagram);
+} frag_datagrams SEC(".maps") DOC("Ports of fragmented datagrams whose first fragment came by lately. Only the data plane uses it.");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 4194304);
 } events SEC(".maps") DOC("struct flow_event records of drops and new flows. Written by the data plane, drained by the agent.");

@@ -84,6 +84,23 @@ struct reply {
 	__u32 claim DOC("tick when the entry was made; the sweep removes one that is older than a second and stands for no flow");
 } __attribute__((aligned(8)));
 
+/* Which datagram a fragment is of. */
+struct datagram_key {
+	struct addr saddr DOC("source address, as the fragment arrived");
+	struct addr daddr DOC("destination address, as the fragment arrived");
+	__be32 id DOC("identification in the IP header or the fragment header; of IPv4 it fills the first two bytes");
+	__u8 proto DOC("IP protocol; 0 for IPv6, whose later fragments do not always tell it");
+	__u8 pad[3] DOC("always 0");
+};
+
+struct datagram {
+	__be16 sport DOC("source port; for an ICMP echo request the identifier");
+	__be16 dport DOC("destination port; for an ICMP echo reply the identifier");
+	__u8 proto DOC("IP protocol of the datagram");
+	__u8 opens DOC("1 if it may open a flow: UDP, ICMP echo request");
+	__u8 pad[2] DOC("always 0");
+};
+
 struct counter {
 	__u64 packets DOC("packets since the map was made");
 	__u64 bytes DOC("bytes of those packets, link header included");

@@ -14,6 +14,7 @@ int from_net(struct __sk_buff *skb)
 	/* 1. Read the headers. What lies or is cut short is dropped, as the kernel would; what has no tuple is the stack's. */
 	if (parse(skb, &p))
 		return finish(skb, &p, DROP);
+	datagram_find(&p);
 	if (p.shape != SHAPE_FLOW && p.shape != SHAPE_ICMP_ERROR)
 		return finish(skb, &p, PASS);
 

@@ -30,6 +30,7 @@ int from_pod(struct __sk_buff *skb)
 		return finish(skb, &p, PASS);
 
 	/* 5. Part of a known flow? Then its translation stands. */
+	datagram_find(&p);
 	if (p.shape == SHAPE_FLOW)
 		flow_find(&p);
 	else

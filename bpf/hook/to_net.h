@@ -31,6 +31,7 @@ int to_net(struct __sk_buff *skb)
 		p.rule = MASQ_NEVER;
 		return finish(skb, &p, PASS);
 	}
+	datagram_find(&p);
 	keep_tuple(&p);
 
 	/* 3. The node's own traffic: rules 1 and 2. */

@@ -7,8 +7,6 @@
 
 #define QUOTE_AT 8
 #define QUOTED_L4 8
-#define IP_OFFSET 0x1fff
-#define IP6_OFFSET 0xfff8
 
 struct quote {
 	struct flow_key key; /* of the quoted packet, as it stands there; for echoes as in pkt.key */

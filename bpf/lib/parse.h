@@ -7,7 +7,10 @@
 #pragma once
 
 #define EXTHDR_MAX 6
-#define IP_OFFSET_OR_MORE 0x3fff
+#define IP_OFFSET 0x1fff
+#define IP_MORE 0x2000
+#define IP6_OFFSET 0xfff8
+#define IP6_MORE 1
 #define TCP_FIN 1
 #define TCP_SYN 2
 #define TCP_RST 4
@@ -24,6 +27,14 @@ struct echo {
 	__be16 checksum;
 	__be16 id;
 	__be16 sequence;
+};
+
+/* RFC 8200 4.5. */
+struct fragment6 {
+	__u8 next;
+	__u8 reserved;
+	__be16 offset;
+	__be32 id;
 };
 
 struct cursor {
@@ -99,6 +110,16 @@ static __always_inline int parse_l4(struct cursor *c, struct pkt *p, __u32 room)
 	return 0;
 }
 
+static __always_inline void classify_fragment(struct pkt *p, bool later, bool more, __be32 id)
+{
+	if (!later && !more)
+		return;
+	p->fragment_id = id;
+	p->fragment = later ? FRAGMENT_LATER : FRAGMENT_FIRST;
+	if (later)
+		p->shape = SHAPE_FRAGMENT;
+}
+
 /* Gives the bytes after the IP header, as it says, or -1. */
 static __always_inline int parse_v4(struct __sk_buff *skb, struct cursor *c, struct pkt *p)
 {
@@ -123,23 +144,26 @@ static __always_inline int parse_v4(struct __sk_buff *skb, struct cursor *c, str
 		return drop(p, DROP_CT_INVALID_HDR);
 	if (addr_link_scoped(&p->key.daddr, false))
 		p->shape = SHAPE_LINK;
-	else if (ip->frag_off & bpf_htons(IP_OFFSET_OR_MORE))
-		p->shape = SHAPE_FRAGMENT;
+	else
+		classify_fragment(p, ip->frag_off & bpf_htons(IP_OFFSET), ip->frag_off & bpf_htons(IP_MORE), ip->id);
 	return len - header;
 }
 
 /* Walks the extension headers (RFC 8200 4.1) up to the transport header; gives its protocol, or -1. */
-static __always_inline int skip_exthdrs(struct cursor *c, struct pkt *p, __u8 next, __u32 *used)
+static __always_inline int skip_exthdrs(struct __sk_buff *skb, struct cursor *c, struct pkt *p, __u8 next, __u32 *used)
 {
 #pragma clang loop unroll(disable)
 	for (int i = 0; i <= EXTHDR_MAX; i++) {
 		struct ipv6_opt_hdr *opt;
+		struct fragment6 part;
 		__u32 size;
 
 		switch (next) {
 		case IPPROTO_FRAGMENT:
-			p->shape = SHAPE_FRAGMENT;
-			return next;
+			if (bpf_skb_load_bytes(skb, p->l3 + sizeof(struct ipv6hdr) + *used, &part, sizeof(part)))
+				return drop(p, DROP_CT_INVALID_HDR);
+			classify_fragment(p, part.offset & bpf_htons(IP6_OFFSET), part.offset & bpf_htons(IP6_MORE), part.id);
+			break;
 		case IPPROTO_HOPOPTS:
 		case IPPROTO_ROUTING:
 		case IPPROTO_DSTOPTS:
@@ -152,11 +176,14 @@ static __always_inline int skip_exthdrs(struct cursor *c, struct pkt *p, __u8 ne
 		if (!opt)
 			return drop(p, DROP_CT_INVALID_HDR);
 		/* Authentication headers count 4-byte words less 2 (RFC 4302 2.2), the others 8-byte words less 1. */
-		size = next == IPPROTO_AH ? (opt->hdrlen + 2) * 4 : (opt->hdrlen + 1) * 8;
+		size = next == IPPROTO_AH ? (opt->hdrlen + 2) * 4 : next == IPPROTO_FRAGMENT ? 8 : (opt->hdrlen + 1) * 8;
 		next = opt->nexthdr;
 		if (size > sizeof(*opt) && !take(c, size - sizeof(*opt)))
 			return drop(p, DROP_CT_INVALID_HDR);
 		*used += size;
+		/* What follows in a later fragment is no header. */
+		if (p->fragment == FRAGMENT_LATER)
+			return next;
 	}
 	return drop(p, DROP_INVALID_EXTHDR);
 }
@@ -180,7 +207,7 @@ static __always_inline int parse_v6(struct __sk_buff *skb, struct cursor *c, str
 	p->v6 = 1;
 	p->ttl = ip6->hop_limit;
 	p->l3_len = sizeof(*ip6) + len;
-	proto = skip_exthdrs(c, p, ip6->nexthdr, &used);
+	proto = skip_exthdrs(skb, c, p, ip6->nexthdr, &used);
 	if (proto < 0)
 		return -1;
 	if (used > len)
@@ -203,6 +230,7 @@ __noinline int parse_linear(struct __sk_buff *skb, struct pkt *p)
 	c.pos = (void *)(long)skb->data + 14;
 	c.end = (void *)(long)skb->data_end;
 	p->shape = SHAPE_FLOW;
+	p->fragment = FRAGMENT_NONE;
 	/* On a device with VLANs the packet comes by again on the VLAN's own device. */
 	if (skb->vlan_present)
 		p->shape = SHAPE_NOT_IP;

@@ -23,9 +23,15 @@ enum shape {
 	SHAPE_NOT_IP,     /* ARP, other protocols, a family that is switched off */
 	SHAPE_LINK,       /* ND, MLD, link-local or multicast: never forwarded, never translated */
 	SHAPE_FLOW,       /* TCP, UDP, ICMP echo: has a tuple */
-	SHAPE_FRAGMENT,   /* a part of a datagram; only the first has ports */
+	SHAPE_FRAGMENT,   /* a later fragment, ports unknown: SHAPE_FLOW from datagram_find on, if the first has come by */
 	SHAPE_ICMP_ERROR, /* about another packet, which it quotes */
 	SHAPE_OTHER,      /* any other protocol: has addresses only */
+};
+
+enum fragment {
+	FRAGMENT_NONE,  /* a whole datagram */
+	FRAGMENT_FIRST, /* has the transport header */
+	FRAGMENT_LATER, /* has none: l4 is where its payload starts */
 };
 
 /* How the packet stands to its flow. */
@@ -55,6 +61,8 @@ struct pkt {
 	__u8 l4_len;      /* transport header length, TCP options included */
 	__u8 opens;       /* a first packet: TCP SYN without ACK, any UDP, ICMP echo request */
 
+	__be32 fragment_id; /* identification of the datagram, if fragment says that it is a part of one */
+
 	/* Set by the hook. */
 	__u8 hook;        /* enum hook */
 	__u8 reason;      /* enum drop_reason; set by whoever decides DROP */
@@ -74,7 +82,7 @@ struct pkt {
 
 	/* Set by flow_find from the record, by masquerade for a new flow. */
 	__u8 rule;        /* enum masquerade_rule */
-	__u8 pad;
+	__u8 fragment;    /* enum fragment; set by parse */
 	__u16 mtu;        /* of the way out; set by route_find, 0 no limit */
 	__u32 rule_arg;   /* what the rule matched: prefix_rule.source for rules 5 and 7, else 0 */
 	__u32 remote_identity; /* set by masquerade, 0 before */

@@ -87,11 +87,17 @@ __noinline int rewrite(struct __sk_buff *skb, struct pkt *p)
 	if (!translated(p))
 		return 0;
 	diff = addr_diff(&p->key.saddr, &p->xsaddr, p->v6) + addr_diff(&p->key.daddr, &p->xdaddr, p->v6);
-	/* One sum for both ports: the checksum does not care where a word stands. */
-	port_from = fold16((__u64)p->key.sport + p->key.dport);
-	port_to = fold16((__u64)p->xsport + p->xdport);
-	if (rewrite_checksum(skb, p, fold32(diff), port_from, port_to))
-		return -1;
+	if (p->fragment == FRAGMENT_LATER) {
+		/* It has no checksum, and none balances new IPv6 addresses in the device's sum of the packet. */
+		if (p->v6)
+			bpf_csum_update(skb, fold32(diff));
+	} else {
+		/* One sum for both ports: the checksum does not care where a word stands. */
+		port_from = fold16((__u64)p->key.sport + p->key.dport);
+		port_to = fold16((__u64)p->xsport + p->xdport);
+		if (rewrite_checksum(skb, p, fold32(diff), port_from, port_to))
+			return -1;
+	}
 
 	data = (void *)(long)skb->data;
 	end = (void *)(long)skb->data_end;
@@ -111,8 +117,8 @@ __noinline int rewrite(struct __sk_buff *skb, struct pkt *p)
 		ip->daddr = p->xdaddr.w[3];
 		ip->check = ~fold16((__u16)~ip->check + diff);
 	}
-	/* An ICMP error has no ports of its own. */
-	if (p->shape != SHAPE_FLOW)
+	/* An ICMP error has no ports of its own, nor has a later fragment. */
+	if (p->shape != SHAPE_FLOW || p->fragment == FRAGMENT_LATER)
 		return 0;
 	l4 = p->l4;
 	if (p->key.proto == IPPROTO_ICMP || p->key.proto == IPPROTO_ICMPV6)

@@ -54,9 +54,9 @@ __noinline int masquerade(struct pkt *p)
 	p->rule = masquerade_rule(p);
 	if (p->rule != MASQ_POD)
 		return 0;
-	/* The first version translates whole packets that have ports; anything else must not leave under the pod's address. */
+	/* What has no ports, or has lost its first fragment, must not leave under the pod's address. */
 	if (p->shape == SHAPE_FRAGMENT)
-		return drop(p, DROP_FRAG_NOSUPPORT);
+		return drop(p, DROP_FRAG_NOT_FOUND);
 	if (p->shape != SHAPE_FLOW)
 		return drop(p, DROP_NAT_UNSUPP_PROTO);
 	/* A late packet, its record evicted or never seen: translated anew it would be nobody's, untranslated it would leak. */

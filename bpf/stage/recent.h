@@ -23,7 +23,7 @@ static __always_inline struct recent *recent_slot(const struct flow_key *key)
 
 static __always_inline bool recallable(const struct pkt *p)
 {
-	if (p->shape != SHAPE_FLOW || p->ttl <= TTL_LAST)
+	if (p->shape != SHAPE_FLOW || p->ttl <= TTL_LAST || p->fragment)
 		return false;
 	if (p->key.proto == IPPROTO_TCP)
 		return !(p->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST));

@@ -4,7 +4,7 @@
 import type { Address } from "../../base/addr.ts";
 import type { Prefix } from "../../base/prefix.ts";
 import { addressCodec, noCodec, prefixCodec, type MapRow, u32Codec, u64Codec } from "../codec.ts";
-import { type Counter, type Device, type Endpoint, type PrefixRule, type Recent, type Remote, counterCodec, deviceCodec, endpointCodec, flowCodec, flowKeyCodec, prefixRuleCodec, recentCodec, remoteCodec, replyCodec } from "./types.ts";
+import { type Counter, type Datagram, type DatagramKey, type Device, type Endpoint, type PrefixRule, type Recent, type Remote, counterCodec, datagramCodec, datagramKeyCodec, deviceCodec, endpointCodec, flowCodec, flowKeyCodec, prefixRuleCodec, recentCodec, remoteCodec, replyCodec } from "./types.ts";
 
 export const MAPS = {
   /** Packets and bytes; the index is 256 * enum hook + enum drop_reason. Written by the data plane. */
@@ -116,6 +116,20 @@ export const MAPS = {
       value: flowCodec,
     },
   } satisfies MapRow<number, number>,
+  /** Ports of fragmented datagrams whose first fragment came by lately. Only the data plane uses it. */
+  frag_datagrams: {
+    name: "frag_datagrams",
+    doc: "Ports of fragmented datagrams whose first fragment came by lately. Only the data plane uses it.",
+    type: 9,
+    typeName: "lru_hash",
+    keySize: 40,
+    valueSize: 8,
+    maxEntries: 8192,
+    flags: 0,
+    perCpu: false,
+    key: datagramKeyCodec,
+    value: datagramCodec,
+  } satisfies MapRow<DatagramKey, Datagram>,
   /** Who an address is: this node, other nodes, pods. Written by the agent from Kubernetes objects. */
   ipcache: {
     name: "ipcache",

@@ -29,6 +29,79 @@ export function writeCounter(view: DataView, at: number, value: Counter): void {
 
 export const counterCodec: Codec<Counter> = { size: COUNTER_SIZE, read: readCounter, write: writeCounter };
 
+/** struct datagram, 8 bytes. */
+export interface Datagram {
+  /** Source port; for an ICMP echo request the identifier. */
+  sport: number;
+  /** Destination port; for an ICMP echo reply the identifier. */
+  dport: number;
+  /** IP protocol of the datagram. */
+  proto: number;
+  /** 1 if it may open a flow: UDP, ICMP echo request. */
+  opens: number;
+}
+
+export const DATAGRAM_SIZE = 8;
+
+export function readDatagram(view: DataView, at: number): Datagram {
+  bound(view, at, DATAGRAM_SIZE);
+  return {
+    sport: view.getUint16(at, false),
+    dport: view.getUint16(at + 2, false),
+    proto: view.getUint8(at + 4),
+    opens: view.getUint8(at + 5),
+  };
+}
+
+export function writeDatagram(view: DataView, at: number, value: Datagram): void {
+  bound(view, at, DATAGRAM_SIZE);
+  view.setUint16(at, u16(value.sport), false);
+  view.setUint16(at + 2, u16(value.dport), false);
+  view.setUint8(at + 4, u8(value.proto));
+  view.setUint8(at + 5, u8(value.opens));
+  view.setUint8(at + 6, 0);
+  view.setUint8(at + 7, 0);
+}
+
+export const datagramCodec: Codec<Datagram> = { size: DATAGRAM_SIZE, read: readDatagram, write: writeDatagram };
+
+/** struct datagram_key, 40 bytes. */
+export interface DatagramKey {
+  /** Source address, as the fragment arrived. */
+  saddr: Address;
+  /** Destination address, as the fragment arrived. */
+  daddr: Address;
+  /** Identification in the IP header or the fragment header; of IPv4 it fills the first two bytes. */
+  id: number;
+  /** IP protocol; 0 for IPv6, whose later fragments do not always tell it. */
+  proto: number;
+}
+
+export const DATAGRAM_KEY_SIZE = 40;
+
+export function readDatagramKey(view: DataView, at: number): DatagramKey {
+  bound(view, at, DATAGRAM_KEY_SIZE);
+  return {
+    saddr: readAddress(view, at),
+    daddr: readAddress(view, at + 16),
+    id: view.getUint32(at + 32, false),
+    proto: view.getUint8(at + 36),
+  };
+}
+
+export function writeDatagramKey(view: DataView, at: number, value: DatagramKey): void {
+  bound(view, at, DATAGRAM_KEY_SIZE);
+  writeAddress(view, at, value.saddr);
+  writeAddress(view, at + 16, value.daddr);
+  view.setUint32(at + 32, u32(value.id), false);
+  view.setUint8(at + 36, u8(value.proto));
+  view.setUint8(at + 37, 0);
+  view.setUint8(at + 38, 0);
+  view.setUint8(at + 39, 0);
+}
+
+export const datagramKeyCodec: Codec<DatagramKey> = { size: DATAGRAM_KEY_SIZE, read: readDatagramKey, write: writeDatagramKey };
+
 /** struct device, 40 bytes. */
 export interface Device {
   /** Masquerade address for IPv4, :: if there is none. */

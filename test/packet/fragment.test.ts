@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+// Fragments of masqueraded flows, both ways and in both orders: the first fragment is translated like a whole packet, later
+// ones take its flow's translation in the IP header alone. What comes before its first fragment never leaves untranslated.
+import assert from "node:assert/strict";
+import { after, before } from "node:test";
+import { ALL_ON } from "../support/datapath.ts";
+import { eth, type Packet } from "../support/packet.ts";
+import { type Both, INTERNET, MAC, NODE, POD_A, POD_B, POD_FAR } from "../support/packet-node.ts";
+import { type Bench, type Row, runRows, send } from "../support/packet-rows.ts";
+import { FAMILIES, type Family, forAll, Rig, type Transport, UDP } from "../support/transports.ts";
+
+const PORT = 44000;
+/** The port that pod a's flow has on the node. */
+const XPORT = 53000;
+const ID = 0x4321;
+const REST = "what did not fit into the first";
+
+let rig: Rig;
+let bench: Bench;
+let stack: Bench;
+before(() => {
+  rig = new Rig();
+  bench = rig.load();
+  stack = rig.load({ ...ALL_ON, hostRouting: 0 });
+});
+after(() => rig?.close());
+
+/** Where a fragment is, and between whom. */
+interface Way {
+  link: () => Packet;
+  src: Both;
+  dst: Both;
+  ttl: number;
+}
+
+const out = (src = POD_A, ttl = 64): Way => ({
+  link: () => eth(MAC.podA, MAC.hostA),
+  src,
+  dst: INTERNET,
+  ttl,
+});
+const back = (dst = NODE, ttl = 64): Way => ({
+  link: () => eth(MAC.gateway, MAC.eth0),
+  src: INTERNET,
+  dst,
+  ttl,
+});
+const backToPodA = (ttl = 63): Way => ({ ...back(POD_A, ttl), link: () => eth(MAC.hostA, MAC.podA) });
+
+function ip(
+  f: Family,
+  way: Way,
+  part: { offset: number; more: boolean; id: number; protocol?: number },
+): Packet {
+  const { src, dst, ttl } = way;
+  const { offset, more, id, protocol } = part;
+  if (f === 6) {
+    return way.link().ipv6({ src: src[6], dst: dst[6], hopLimit: ttl }).fragment6({ offset, more, id });
+  }
+  const ends = { src: src[4], dst: dst[4], ttl, id, df: false, mf: more, offset };
+  return way.link().ipv4(protocol === undefined ? ends : { ...ends, protocol });
+}
+
+type Kind = "open" | "answer";
+
+function first(f: Family, t: Transport, kind: Kind, [way, port, id = ID]: [Way, number, number?]): Packet {
+  return t[kind](ip(f, way, { offset: 0, more: true, id }), port, f);
+}
+
+function later(f: Family, t: Transport, way: Way, id = ID): Packet {
+  return ip(f, way, { offset: 1400, more: false, id, protocol: t.proto[f] }).payload(REST);
+}
+
+/** Pod a has a flow to the internet, under port XPORT of the node. */
+function opened(f: Family, t: Transport): (b: Bench) => void {
+  return (b) => {
+    const whole = t.open(eth(MAC.podA, MAC.hostA).ip({ src: POD_A[f], dst: INTERNET[f] }), PORT, f);
+    const [hook, device] = b === stack ? (["to_net", "eth0"] as const) : (["from_pod", "hla"] as const);
+    send(b, hook, device, whole);
+    const [flow] = b.datapath.flows.entries();
+    const [reply] = b.datapath.replies.entries();
+    assert.ok(flow && reply, "a flow was opened");
+    b.datapath.flows.set(flow[0], { ...flow[1], xsport: XPORT });
+    b.datapath.replies.delete(reply[0]);
+    b.datapath.replies.set({ ...reply[0], dport: XPORT }, reply[1]);
+  };
+}
+
+const rows = forAll((f, t): Row[] => [
+  {
+    name: `IPv${f} ${t.name} first fragment leaves translated`,
+    given: opened(f, t),
+    hook: "from_pod",
+    device: "hla",
+    packet: first(f, t, "open", [out(), PORT]),
+    expect: { verdict: "redirect", packet: first(f, t, "open", [out(NODE, 63), XPORT]) },
+  },
+  {
+    name: `IPv${f} ${t.name} first fragment opens a flow`,
+    hook: "from_pod",
+    device: "hla",
+    packet: first(f, t, "open", [out(), PORT]),
+    expect: { verdict: "redirect", packet: first(f, t, "open", [out(NODE, 63), PORT]), fresh: true },
+  },
+  {
+    name: `IPv${f} ${t.name} later fragment leaves translated`,
+    given: (b) => {
+      opened(f, t)(b);
+      send(b, "from_pod", "hla", first(f, t, "open", [out(), PORT]));
+    },
+    hook: "from_pod",
+    device: "hla",
+    packet: later(f, t, out()),
+    expect: {
+      verdict: "redirect",
+      packet: later(f, t, out(NODE, 63)),
+      rule: "MASQ_POD",
+      flows: (entries) => assert.equal(entries.length, 1),
+    },
+  },
+  {
+    name: `IPv${f} ${t.name} later fragment before its first never leaves`,
+    given: opened(f, t),
+    hook: "from_pod",
+    device: "hla",
+    packet: later(f, t, out(), ID + 100),
+    expect: { verdict: "drop", reason: "DROP_FRAG_NOT_FOUND", rule: "MASQ_POD" },
+  },
+  {
+    name: `IPv${f} ${t.name} first fragment of an answer reaches the pod`,
+    given: opened(f, t),
+    hook: "from_net",
+    device: "eth0",
+    packet: first(f, t, "answer", [back(), XPORT]),
+    expect: { verdict: "redirect", packet: first(f, t, "answer", [backToPodA(), PORT]) },
+  },
+  {
+    name: `IPv${f} ${t.name} later fragment of an answer reaches the pod`,
+    given: (b) => {
+      opened(f, t)(b);
+      send(b, "from_net", "eth0", first(f, t, "answer", [back(), XPORT]));
+    },
+    hook: "from_net",
+    device: "eth0",
+    packet: later(f, t, back()),
+    expect: { verdict: "redirect", packet: later(f, t, backToPodA()) },
+  },
+  {
+    name: `IPv${f} ${t.name} later fragment of another datagram is the stack's`,
+    given: (b) => {
+      opened(f, t)(b);
+      send(b, "from_net", "eth0", first(f, t, "answer", [back(), XPORT]));
+    },
+    hook: "from_net",
+    device: "eth0",
+    packet: later(f, t, back(), ID + 200),
+    expect: { verdict: "pass" },
+  },
+]).flat();
+
+const untranslated = FAMILIES.flatMap((f): Row[] => {
+  const far = (ttl: number): Way => ({ ...out(POD_A, ttl), dst: POD_FAR });
+  return [
+    {
+      name: `IPv${f} later fragment to another node's pod needs no first`,
+      hook: "from_pod",
+      device: "hla",
+      packet: later(f, UDP, far(64), ID + 300),
+      expect: { verdict: "redirect", packet: later(f, UDP, far(63), ID + 300) },
+    },
+    {
+      name: `IPv${f} fragment under another pod's address is dropped, and remembered for nobody`,
+      given: (b) => {
+        opened(f, UDP)(b);
+        send(b, "from_pod", "hlb", first(f, UDP, "open", [out(), PORT, ID + 400]));
+      },
+      hook: "from_pod",
+      device: "hla",
+      packet: later(f, UDP, out(), ID + 400),
+      expect: { verdict: "drop", reason: "DROP_FRAG_NOT_FOUND" },
+    },
+    {
+      name: `IPv${f} fragment sent by pod b under its own address finds its own flow`,
+      given: (b) => {
+        opened(f, UDP)(b);
+        send(b, "from_pod", "hla", first(f, UDP, "open", [out(), PORT, ID + 500]));
+      },
+      hook: "from_pod",
+      device: "hlb",
+      packet: later(f, UDP, { ...out(POD_B), link: () => eth(MAC.podB, MAC.hostB) }, ID + 500),
+      expect: { verdict: "drop", reason: "DROP_FRAG_NOT_FOUND" },
+    },
+  ];
+});
+
+runRows(import.meta.filename, () => bench, [...rows, ...untranslated]);
+
+const byStack = forAll(
+  (f, t): Row => ({
+    name: `plain stack: IPv${f} ${t.name} later fragment leaves translated`,
+    given: (b) => {
+      opened(f, t)(b);
+      send(b, "to_net", "eth0", first(f, t, "open", [out(POD_A, 63), PORT]));
+    },
+    hook: "to_net",
+    device: "eth0",
+    packet: later(f, t, out(POD_A, 63)),
+    expect: { verdict: "pass", packet: later(f, t, out(NODE, 63)) },
+  }),
+);
+
+runRows(import.meta.filename, () => stack, byStack);
