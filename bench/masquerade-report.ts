@@ -155,7 +155,7 @@ function otherTargets({ packets, ports, sizes }: Results): string[][] {
   rows.push(limit("maps of an idle node", "126 MiB", IDLE_MIB_TARGET, idleMiB(sizes), " MiB"));
   rows.push(limit("instructions of all hooks", "26,823", INSTRUCTIONS_TARGET, instructions, ""));
   if (packets.sweep.records >= 1_000_000) {
-    rows.push(limit("sweep of 1 Mi live flows", "", SWEEP_MS_TARGET, packets.sweep.liveMs, " ms"));
+    rows.push(limit("sweep of 1,000,000 live flows", "", SWEEP_MS_TARGET, packets.sweep.liveMs, " ms"));
   }
   return rows;
 }
@@ -178,7 +178,8 @@ function costTable({ costs, wrapperNs }: PacketCosts): string {
   return `${table(["TCP, ns per packet, median [min-max]", "IPv4", "IPv6"], rows)}
 
 The packet is put back before each run; that costs ${wrapperNs.toFixed(0)} ns, which is subtracted. With one busy flow most packets meet
-what the last one was told in the same tick; with 4096 in turn each asks for its endpoint, its flow and its route.`;
+what the last one was told in the same tick; with 4096 in turn each asks for its endpoint, its flow and its route. The targets
+speak of one flow, as Cilium's figures do; with 4096 in turn Hookline is above them.`;
 }
 
 function portTable(ports: readonly PortSearch[]): string {
@@ -197,6 +198,16 @@ function version(command: string, args: readonly string[]): string {
   return text.split("\n")[0]?.trim() ?? "";
 }
 
+function tools(): string {
+  const commands = [
+    ["sockperf", "--version"],
+    ["iperf3", "--version"],
+    ["iptables", "-V"],
+    ["nft", "-v"],
+  ] as const;
+  return commands.map(([command, option]) => version(command, [option])).join(", ");
+}
+
 function machine(processors: number): string {
   const memory = (totalmem() / 2 ** 30).toFixed(0);
   return `${cpus()[0]?.model.trim()}, ${processors} processors, ${memory} GiB, Linux ${release()}, ${process.arch}`;
@@ -204,15 +215,14 @@ function machine(processors: number): string {
 
 const METHOD = `A pod, its node and the outside are network namespaces, each joined to the next by a veth pair, wired alike in every
 mode: what differs is who gives the pod's packets the node's address. The modes take turns, each in a fresh world, and a ratio is
-taken within its round. Client and server run on the last
-processor, before everything else there; Hookline's event reader (the agent's own, a drain every
-5 ms, never woken by the packet path) and its sweep run on the first. Everything is on: both families, the flow table, counters,
+taken within its round. Client and server run on the last processor, before everything else there; Hookline's event reader
+(the agent's own, a drain every 5 ms, never woken by the packet path) and its sweep run on the first. Everything is on: both families, the flow table, counters,
 events of first packets. Each run fails unless the server saw the address that the mode stands for.
 
 - Round trips and UDP packets are sockperf's (one connection; packets with 64 bytes of payload to a socket that nobody reads, counted there). iperf3
   measures bulk. New connections are made one by one by \`bench/connections.ts\`, by blocking system calls: connect, one byte, an
-  answer, close; 8 addresses in turn, so that flows are new. wrk with a web server was considered for it and spends most of its
-  time in HTTP; netperf is not in Debian's free archive. Time lost to connections that took over 200 ms is left out and they are
+  answer, close; 8 addresses in turn, so that flows are new. wrk with a web server was considered and would
+  measure HTTP as well; netperf is not in Debian's free archive. Time lost to connections that took over 200 ms is left out and they are
   counted below.
 - veth and large unsegmented packets hide costs that a network card would show; read the ratios, not the rates.`;
 
@@ -239,8 +249,7 @@ export function render(run: Run, results: Results): string {
   const largest = sizes.maps.toSorted((a, b) => b.bytes - a.bytes).slice(0, 6);
   return `# Benchmarks
 
-Written by \`npm run bench\`; do not edit. ${day}, ${machine(run.processors)}. ${version("sockperf", ["--version"])},
-${version("iperf3", ["--version"])}, ${version("iptables", ["-V"])}, ${version("nft", ["-v"])}.
+Written by \`npm run bench\`; do not edit. ${day}, ${machine(run.processors)}.${traffic ? ` ${tools()}.` : ""}
 
 ## Targets
 
