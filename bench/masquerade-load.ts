@@ -7,7 +7,8 @@ import { setPriority } from "node:os";
 import { join } from "node:path";
 import { waitFor } from "../src/base/async.ts";
 import { isErrno } from "../src/kernel/errno.ts";
-import { INTERNET, type World } from "./masquerade-world.ts";
+import { INTERNET } from "./masquerade-addresses.ts";
+import type { World } from "./masquerade-world.ts";
 
 /** What is measured, in this order. `better` says whether a higher or a lower figure is. */
 export const MEASURES = {

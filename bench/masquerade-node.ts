@@ -15,7 +15,7 @@ import { MasqueradeRule } from "../src/maps/gen/verdict.ts";
 import { FanOut } from "../src/observe/fan-out.ts";
 import { openRing } from "../src/observe/ring.ts";
 import { ALL_ON, OBJECT } from "../test/support/datapath.ts";
-import { MAC, NODE, POD } from "./masquerade-world.ts";
+import { MAC, NODE, POD } from "./masquerade-addresses.ts";
 
 /** Records of the flow table: more than a run opens, so that the table's size is not what is measured. */
 export const TABLE_SIZE = 262_144;

@@ -6,6 +6,7 @@
 import { writeFileSync } from "node:fs";
 import { withNetns } from "../src/kernel/netns.ts";
 import { ip, Topology } from "../test/support/netns.ts";
+import { GATEWAY, INTERNET, MAC, NODE, POD, POD_CIDR } from "./masquerade-addresses.ts";
 import { HooklineNode } from "./masquerade-node.ts";
 
 export const MODES = ["routing", "iptables", "nftables", "hookline"] as const;
@@ -17,14 +18,6 @@ export const MODE_TITLES: Record<Mode, string> = {
   hookline: "Hookline",
 };
 
-export const POD = "10.244.1.5";
-export const POD_CIDR = "10.244.1.0/24";
-export const NODE = "172.20.0.11";
-const GATEWAY = "172.20.0.254";
-/** Addresses of the outside; new connections go to each in turn. */
-export const INTERNET = Array.from({ length: 8 }, (_, i) => `198.51.100.${10 + i}`);
-
-export const MAC = { pod: "02:00:0a:f4:01:05", host: "02:00:0a:f4:ff:05" } as const;
 /** Next hop of a pod: no device has it. */
 const POD_GATEWAY = "169.254.1.1";
 

@@ -7,12 +7,13 @@ import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { buildBpf, ROOT } from "../tools/build-bpf.ts";
+import { NODE, POD } from "./masquerade-addresses.ts";
 import { MEASURES, type Measure, measure } from "./masquerade-load.ts";
 import { costOfPackets } from "./masquerade-packets.ts";
 import { fillPorts } from "./masquerade-ports.ts";
 import { type Rounds, render } from "./masquerade-report.ts";
 import { sizes } from "./masquerade-sizes.ts";
-import { buildWorld, MODES, type Mode, NODE, POD } from "./masquerade-world.ts";
+import { buildWorld, MODES, type Mode } from "./masquerade-world.ts";
 import { pinThread } from "./object.ts";
 
 const { values: options } = parseArgs({
