@@ -29,7 +29,6 @@ struct search {
 	__u8 v6;
 	__u8 found;
 	__u8 closed_too;
-	struct flow_key opener; /* of the flow that holds the port tried */
 };
 
 static __always_inline bool port_reserved(__u8 proto, __u32 port)
@@ -89,32 +88,34 @@ static __always_inline bool claim(struct search *s, __u64 flags)
 }
 
 /* The dead flow that an entry in a slot stands for, with what its record was judged by; NULL if its port is not to be had. */
-static __always_inline struct flow *holder_dead(const struct reply *r, __u32 slot, struct search *s, __u32 *seen)
+static __always_inline struct flow *holder_dead(const struct reply *r, __u32 slot, struct search *s, struct flow_key *opener,
+						__u32 *seen)
 {
-	struct flow *f = flow_behind(r, &s->tuple, &s->opener);
+	struct flow *f = flow_behind(r, &s->tuple, opener);
 
-	if (!f || flow_in(slot, &s->opener) != f)
+	if (!f || flow_in(slot, opener) != f)
 		return NULL;
 	*seen = flow_expires(f);
-	if (alive(*seen, s->now) && f->endpoint == endpoint_id(&s->opener.saddr) && !(s->closed_too && flow_closed(f->state)))
+	if (alive(*seen, s->now) && f->endpoint == endpoint_id(&opener->saddr) && !(s->closed_too && flow_closed(f->state)))
 		return NULL;
 	return f;
 }
 
 /* Ends the flow and claims its port. The entry in use is replaced as a whole: no reader finds half of it, and the port is not
  * free in between. */
-static __always_inline bool take_over(struct flow *f, __u32 seen, __u32 slot, struct search *s)
+static __always_inline bool take_over(struct flow *f, __u32 seen, __u32 slot, struct search *s,
+				      const struct flow_key *opener)
 {
 	bool won;
 
 	if (!flow_take(f, seen))
 		return false;
 	if (slot) {
-		flow_remove(slot, f, &s->opener);
+		flow_remove(slot, f, opener);
 		return claim(s, BPF_NOEXIST);
 	}
 	won = claim(s, BPF_EXIST);
-	flow_forget(slot, &s->opener);
+	flow_forget(slot, opener);
 	return won;
 }
 
@@ -126,6 +127,7 @@ static int port_try(__u32 step, void *context)
 	__u32 port = s->kept;
 	__u32 slot = 0, seen = 0;
 	struct flow *dead = NULL;
+	struct flow_key opener;
 	struct reply *r;
 
 	if (step >= KEPT_STEPS) {
@@ -144,13 +146,13 @@ static int port_try(__u32 step, void *context)
 	}
 	if (r) {
 		s->closed_too = step >= s->size + KEPT_STEPS;
-		dead = step ? holder_dead(r, slot, s, &seen) : NULL;
+		dead = step ? holder_dead(r, slot, s, &opener, &seen) : NULL;
 		if (!dead)
 			return 0;
 	}
 	if (socket_holds(s))
 		return 0;
-	s->found = dead ? take_over(dead, seen, slot, s) : claim(s, BPF_NOEXIST);
+	s->found = dead ? take_over(dead, seen, slot, s, &opener) : claim(s, BPF_NOEXIST);
 	return s->found || s->error;
 }
 
@@ -211,13 +213,15 @@ __noinline int port_again(struct __sk_buff *skb, struct pkt *p)
 	       !socket_holds(&s);
 }
 
-/* Gives back a claim that this packet has just made. */
-static __always_inline void port_release(struct pkt *p)
+/* Gives back a claim that this packet has just made. No part of flow_open, whose frame the search needs (512 bytes in all). */
+__noinline int port_release(struct pkt *p)
 {
 	struct flow_key tuple = {};
 	__u32 slot = 0;
 	void *table = bpf_map_lookup_elem(&replies, &slot);
 
+	if (!p)
+		return 0;
 	tuple.saddr = p->xdaddr;
 	tuple.daddr = p->xsaddr;
 	tuple.sport = p->xdport;
@@ -225,4 +229,5 @@ static __always_inline void port_release(struct pkt *p)
 	tuple.proto = p->key.proto;
 	if (table)
 		bpf_map_delete_elem(table, &tuple);
+	return 0;
 }

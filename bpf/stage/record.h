@@ -76,7 +76,7 @@ static __always_inline struct flow *flow_in(__u32 slot, const struct flow_key *k
 }
 
 /* The record under a tuple, dead or alive, from the table in use or from the one being drained. */
-static __noinline struct flow *flow_get(const struct flow_key *key)
+static __always_inline struct flow *flow_get(const struct flow_key *key)
 {
 	struct flow *f = flow_in(0, key);
 
