@@ -19,9 +19,12 @@ const CACHE = join(ROOT, "build/kernels");
 /** The slowest run took a third of it. */
 const MACHINE_TIMEOUT_MS = 10 * 60_000;
 
+const LINES_OF_FAILURE = 60;
+
 /** Everything that asks something of the kernel and imports no package but koffi. */
 const FOLDERS: readonly [folder: string, pattern: RegExp][] = [
-  ["test/kernels", /\.test\.ts$/],
+  ["test/kernels", /load\.test\.ts$/],
+  ["test/kernels", /(?<!load|too-old)\.test\.ts$/],
   ["test/packet", /\.test\.ts$/],
   ["src/kernel", /\.root\.test\.ts$/],
   ["src/maps", /\.root\.test\.ts$/],
@@ -45,7 +48,7 @@ function allFiles(): string[] {
   return FOLDERS.flatMap(([folder, pattern]) =>
     readdirSync(join(ROOT, folder), { recursive: true, encoding: "utf8" })
       .map((name) => `${folder}/${name}`)
-      .filter((path) => pattern.test(path) && path !== REFUSAL)
+      .filter((path) => pattern.test(path))
       .sort(),
   );
 }
@@ -63,7 +66,15 @@ function printFile(file: FileResult): void {
     console.log(`       skipped: ${reason}`);
   }
   if (failed === 0) return;
-  console.log(file.output.trimEnd());
+  const lines = file.output.trimEnd().split("\n");
+  const begin = Math.max(
+    0,
+    lines.findIndex((line) => line.includes("failing tests:")),
+  );
+  console.log(lines.slice(begin, begin + LINES_OF_FAILURE).join("\n"));
+  const more = lines.length - begin - LINES_OF_FAILURE;
+  if (more > 0)
+    console.log(`       ... ${more} lines more; run it alone: npm run test:kernels -- ${file.path}`);
   if (file.trouble !== undefined) console.log(`       ${file.trouble}`);
 }
 
@@ -122,6 +133,9 @@ async function runKernel(
       console.log(`  ${line.features.kernel}, ${featureLine(line.features)}`);
     } else if ("instructions" in line) {
       report.instructions = line.instructions;
+    } else if ("left" in line) {
+      totals.skipped += line.left;
+      console.log(`       skipped: ${line.left} more files, because the data plane does not load`);
     } else if ("file" in line) {
       printFile(line.file);
       count(line.file, totals);

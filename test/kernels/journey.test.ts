@@ -81,7 +81,13 @@ function journeys(config: NodeConfig, mode: DeviceMode): void {
     });
   }
 
+  upkeep(() => node, config);
+}
+
+/** Tests of what the agent does to a node at work: swaps of programs, sweeps. */
+function upkeep(current: () => JourneyNode, config: NodeConfig): void {
   test("programs are swapped under a connection that stays", async () => {
+    const node = current();
     const talk = new Conversation(node.pods.a, INTERNET_ADDRESS[4]);
     try {
       await talk.say("first");
@@ -96,6 +102,7 @@ function journeys(config: NodeConfig, mode: DeviceMode): void {
   });
 
   test("the sweep removes what has expired and nothing else", async () => {
+    const node = current();
     const isUdp = ([key]: ReturnType<JourneyNode["flows"]>[number]): boolean => key.proto === 17;
     await assertSeen(node.pods.a, { [`udp:${INTERNET_ADDRESS[4]}`]: NODE_ADDRESS[4] });
     assert.ok(node.flows().some(isUdp));
