@@ -73,6 +73,8 @@ export class Agent {
   /** Why the last update did not come through. */
   updateFault: Fault | undefined;
   sysctlProblems: readonly string[] = [];
+  /** Why the CNI plugin could not be installed. */
+  cniProblem: string | undefined;
 
   private constructor(
     options: StartOptions,

@@ -307,6 +307,22 @@ export const OPTIONS = {
     text: "Folder with one file per option, as a mounted ConfigMap cilium-config; read at start, under the ConfigMap.",
     when: "start",
   }),
+  "write-cni-conf-when-ready": option({
+    type: path,
+    default: "",
+    text: "Install the CNI plugin once pods can be added: write its configuration to this file, for example /etc/cni/net.d/05-hookline.conflist. Empty: do not.",
+    when: "start",
+    refuse: (value) =>
+      value === "" || value.endsWith(".conflist")
+        ? undefined
+        : "container runtimes read a list of plugins only from files whose names end in .conflist",
+  }),
+  "cni-bin-dir": option({
+    type: path,
+    default: "/opt/cni/bin",
+    text: "Where write-cni-conf-when-ready puts the plugin: a folder in which the container runtime looks for plugins.",
+    when: "start",
+  }),
   object: option({
     type: path,
     default: "",

@@ -32,7 +32,17 @@ function faultTexts(agent: Agent): string[] {
   const sizes = config === undefined ? [] : (agent.dataPlane?.sizeProblems(tableSizes(config)) ?? []);
   const { pending, lastError } = agent.publisher.status;
   const publishing = lastError === undefined ? [] : [`${pending} objects not published: ${lastError}`];
-  return [...new Set([...faults, ...agent.sysctlProblems, ...sizes, ...agent.manifestFaults, ...publishing])];
+  const cni = agent.cniProblem === undefined ? [] : [agent.cniProblem];
+  return [
+    ...new Set([
+      ...faults,
+      ...agent.sysctlProblems,
+      ...sizes,
+      ...agent.manifestFaults,
+      ...publishing,
+      ...cni,
+    ]),
+  ];
 }
 
 function kubernetes(agent: Agent): StatusReport["kubernetes"] {

@@ -20,18 +20,31 @@ export interface StartOptions {
   readonly api: string;
   readonly manifests: string;
   readonly objectPath: string;
+  /** What the agent installs once it is ready; undefined if it is not to. */
+  readonly cni: { readonly conflist: string; readonly binDir: string; readonly bundle: string } | undefined;
   readonly logLevel: Config["log-level"];
   /** Under and over the layers of the cluster. */
   readonly layers: { readonly below: readonly ConfigLayer[]; readonly above: readonly ConfigLayer[] };
 }
 
 const OBJECT = "build/datapath.bpf.o";
+const PLUGIN = "dist/hookline-cni.cjs";
 
-/** The object beside the bundle of dist/, or two folders up from the sources. */
-function packagedObject(): string {
+/** A built file of this package: one folder up from the bundle in dist/, or two from the sources. */
+function packaged(name: string): string {
   const here = fileURLToPath(new URL(".", import.meta.url));
-  const found = ["..", "../.."].map((up) => resolve(here, up, OBJECT)).find(existsSync);
-  return found ?? resolve(here, "../..", OBJECT);
+  const found = ["..", "../.."].map((up) => resolve(here, up, name)).find(existsSync);
+  return found ?? resolve(here, "../..", name);
+}
+
+function cniOptions(config: Config): StartOptions["cni"] {
+  const conflist = config["write-cni-conf-when-ready"];
+  if (conflist === "") return undefined;
+  return {
+    conflist: resolve(conflist),
+    binDir: resolve(config["cni-bin-dir"]),
+    bundle: packaged(PLUGIN),
+  };
 }
 
 function cgroupRoot(given: string): string {
@@ -67,7 +80,8 @@ export function startOptions(
     kubeconfig: config.kubeconfig,
     api: config.api,
     manifests: config.manifests === "" ? "" : resolve(config.manifests),
-    objectPath: config.object === "" ? packagedObject() : resolve(config.object),
+    objectPath: config.object === "" ? packaged(OBJECT) : resolve(config.object),
+    cni: cniOptions(config),
     logLevel: config["log-level"],
     layers: { below: [folderLayer(config["config-dir"])], above },
   };

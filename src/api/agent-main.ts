@@ -10,6 +10,7 @@ import { startOptions } from "../agent/start-options.ts";
 import { VERSION } from "../agent/version.ts";
 import { createLog, type Log } from "../base/log.ts";
 import { CniHandler } from "./cni.ts";
+import { keepInstalling } from "./cni-installer.ts";
 import { AgentApiServer, type AgentView } from "./server.ts";
 
 function viewOf(agent: Agent): AgentView {
@@ -48,7 +49,10 @@ async function serve(agent: Agent, log: Log): Promise<void> {
   // DELs that were queued need the restored endpoints and nothing else; ADDs wait for them.
   const done = await cni.drainDeletes();
   if (done > 0) log.info({ done }, "queued DELs done");
+  const stop = new AbortController();
+  void keepInstalling(agent, log, stop.signal);
   log.info({ signal: await signal }, "ending; the data plane stays attached");
+  stop.abort();
   await server.close();
   await agent.stop();
 }

@@ -231,10 +231,32 @@ const nonsense: [name: string, body: unknown][] = [
   ["an unknown version", request("c1", { config: config("7.0.0") })],
   ["a container id that is a number", { ...request("c1"), containerId: 1 }],
   ["arguments that are no texts", { ...request("c1"), args: { A: {} } }],
+  ...["../c", "c/../../x", "c\0", "c d", "..", "ä", "c".repeat(201)].map((id): [string, unknown] => [
+    `the container id ${JSON.stringify(id.slice(0, 20))}`,
+    request(id),
+  ]),
+  ...["../eth0", "..", "eth 0", "eth0\0", "eth0:1", "e".repeat(16), "é".repeat(8)].map(
+    (ifName): [string, unknown] => [`the interface ${JSON.stringify(ifName)}`, request("c1", { ifName })],
+  ),
+  ...["..", "../kube-system", "a/b", "a b", "a\0", "a?b", "%2e%2e", "p".repeat(300)].flatMap(
+    (name): [string, unknown][] => [
+      [`the pod ${JSON.stringify(name.slice(0, 20))}`, request("c1", { podName: name })],
+      [`the namespace ${JSON.stringify(name.slice(0, 20))}`, request("c1", { podNamespace: name })],
+      [
+        `the network ${JSON.stringify(name.slice(0, 20))}`,
+        request("c1", { config: config("1.1.0", { name }) }),
+      ],
+    ],
+  ),
+  ...["x", "../x", "/run/netns/x\0y", `/${"x".repeat(4096)}`].map((netns): [string, unknown] => [
+    `the network namespace ${JSON.stringify(netns.slice(0, 20))}`,
+    request("c1", { netns }),
+  ]),
 ];
 for (const [name, body] of nonsense) {
   test(`a request with ${name} is refused as undecodable`, async () => {
-    assert.equal((await refusal("add", body)).code, 6);
+    for (const command of ["add", "del", "check", "gc"]) assert.equal((await refusal(command, body)).code, 6);
+    assert.equal(backend.ipam.leases().length, 0);
   });
 }
 

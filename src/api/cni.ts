@@ -8,6 +8,7 @@ import { SerialQueue, sleep } from "../base/async.ts";
 import { Fault } from "../base/fault.ts";
 import type { Log } from "../base/log.ts";
 import { discardDelete, queuedDeletes } from "./cni-deletes.ts";
+import { isContainerId, isInterfaceName, isNetnsPath, isNetworkName, isPodName } from "./cni-names.ts";
 import {
   CNI_VERSIONS,
   type CniAttachment,
@@ -53,13 +54,22 @@ const FAULT_CODES: Readonly<Record<string, number>> = {
 
 const attachmentSchema = z.object({ containerId: z.string().max(200), ifName: z.string().max(15) });
 
+/** Empty where a command has no use for it. */
+const optional = (holds: (text: string) => boolean): z.ZodType<string> =>
+  z.string().refine((text) => text === "" || holds(text), "not allowed as a name here");
+
 const requestSchema = z.object({
-  ...attachmentSchema.shape,
-  netns: z.string().max(4096),
+  containerId: optional(isContainerId),
+  ifName: optional(isInterfaceName),
+  netns: optional(isNetnsPath),
   args: z.record(z.string(), z.string()),
-  podName: z.string(),
-  podNamespace: z.string(),
-  config: z.looseObject({ cniVersion: z.enum(CNI_VERSIONS as [string]), name: z.string(), type: z.string() }),
+  podName: optional(isPodName),
+  podNamespace: optional(isPodName),
+  config: z.looseObject({
+    cniVersion: z.enum(CNI_VERSIONS as [string]),
+    name: z.string().refine(isNetworkName, "not a network's name"),
+    type: z.string(),
+  }),
   prevResult: z.exactOptional(z.unknown()),
   validAttachments: z.exactOptional(z.array(attachmentSchema)),
 });

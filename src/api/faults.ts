@@ -12,5 +12,10 @@ export const faults = defineFaults({
   AGENT_REFUSED: { text: (c) => `the agent refused ${c.path}: ${c.why}`, exitCode: 1 },
   REQUEST_TOO_BIG: { text: (c) => `the request has more than ${c.limit} bytes` },
   REQUEST_NOT_JSON: { text: (c) => `the request is not JSON: ${c.why}` },
+  CNI_INSTALL: {
+    text: (c) => `the CNI plugin is not installed in ${c.binDir} and ${c.conflist}: ${c.why}`,
+    retriable: true,
+  },
+  CNI_BUNDLE: { text: (c) => `${c.path} is missing: npm run build makes it` },
   NO_SUCH_PATH: { text: (c) => `${c.method} ${c.path}: there is no such path` },
 });

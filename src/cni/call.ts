@@ -2,6 +2,13 @@
 // What the runtime asks for, from the CNI_* environment and the network configuration on standard input, checked as
 // the specification demands before the agent hears of it. Pure. For the plugin.
 import {
+  isContainerId,
+  isInterfaceName,
+  isNetnsPath,
+  isNetworkName,
+  MAX_CONTAINER_ID,
+} from "../api/cni-names.ts";
+import {
   CNI_VERSIONS,
   type CniAttachment,
   CniCode,
@@ -28,8 +35,6 @@ type Json = Readonly<Record<string, unknown>>;
 
 const COMMANDS: readonly string[] = ["ADD", "DEL", "CHECK", "STATUS", "GC", "VERSION"];
 const LATEST = CNI_VERSIONS[CNI_VERSIONS.length - 1] as string;
-/** Longest container id: its file name in the queue of deletes has at most 255 bytes. */
-const MAX_ID = 200;
 const DEFAULT_RUN_DIR = "/run/hookline";
 
 /** CHECK came with specification 0.4.0, GC and STATUS with 1.1.0. */
@@ -110,7 +115,7 @@ function optionalPath(config: Json, field: string): string | undefined {
 
 function checkConfig(config: Json): CniConfig {
   const { name, type, ipam } = config;
-  if (typeof name !== "string" || !/^[A-Za-z0-9][\w.-]*$/.test(name)) {
+  if (typeof name !== "string" || !isNetworkName(name)) {
     throw badConfig(
       `name is ${JSON.stringify(name) ?? "missing"}; letters, digits, "_", "." and "-" are allowed`,
     );
@@ -128,19 +133,13 @@ function checkConfig(config: Json): CniConfig {
 
 function checkContainer(env: Environment): CniAttachment {
   const containerId = env.CNI_CONTAINERID ?? "";
-  if (!/^[A-Za-z0-9][\w.-]*$/.test(containerId) || containerId.length > MAX_ID) {
+  if (!isContainerId(containerId)) {
     throw badEnvironment(
-      `CNI_CONTAINERID is "${containerId}"; it must have 1 to ${MAX_ID} letters, digits, "_", "." or "-", the first a letter or digit`,
+      `CNI_CONTAINERID is "${containerId}"; it must have 1 to ${MAX_CONTAINER_ID} letters, digits, "_", "." or "-", the first a letter or digit`,
     );
   }
   const ifName = env.CNI_IFNAME ?? "";
-  // The kernel's own rules (dev_valid_name): under 16 bytes, no "/", ":" or white space, not "." or "..".
-  if (
-    !/^[^\s/:]{1,15}$/.test(ifName) ||
-    Buffer.byteLength(ifName) > 15 ||
-    ifName === "." ||
-    ifName === ".."
-  ) {
+  if (!isInterfaceName(ifName)) {
     throw badEnvironment(`CNI_IFNAME is "${ifName}"; it is not a valid interface name`);
   }
   return { containerId, ifName };
@@ -149,7 +148,7 @@ function checkContainer(env: Environment): CniAttachment {
 function checkNetns(env: Environment, command: CniCommand): string {
   const netns = env.CNI_NETNS ?? "";
   if (netns === "" && command === "DEL") return "";
-  if (netns.startsWith("/")) return netns;
+  if (isNetnsPath(netns)) return netns;
   throw badEnvironment(`CNI_NETNS is "${netns}"; it must be an absolute path`);
 }
 

@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, test } from "node:test";
 import { queuedDeletes } from "../api/cni-deletes.ts";
-import { CNI_CONFLIST, installCni } from "./install.ts";
+import { CNI_CONFLIST, installCni } from "../api/cni-install.ts";
 import { runPlugin } from "./plugin.ts";
 
 let runDir: string;

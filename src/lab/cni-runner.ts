@@ -4,9 +4,9 @@
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { installCni } from "../api/cni-install.ts";
 import type { Address } from "../base/addr.ts";
 import { parsePrefix } from "../base/prefix.ts";
-import { installCni } from "../cni/install.ts";
 import { netnsPath } from "../kernel/netns.ts";
 import { faults } from "./faults.ts";
 import type { NodePlan } from "./plan.ts";

@@ -2,13 +2,17 @@
 // CiliumEndpoint (cilium.io/v2): a pod's endpoint as other agents and people see it; named after the pod.
 import type { Endpoint } from "../engine/endpoint/spec.ts";
 
+const POD_NAME = /^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/;
+const NAMESPACE = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
+
 /** Path of the object, and the object; undefined for a container that is no pod of Kubernetes. */
 export function encodeCiliumEndpoint(
   endpoint: Endpoint,
   context: { nodeAddress: string; labels: Readonly<Record<string, string>>; podUid: string },
 ): { path: string; collection: string; object: object } | undefined {
-  if (endpoint.podName === "" || endpoint.podNamespace === "") return undefined;
   const { podNamespace: namespace, podName: name } = endpoint;
+  // Other names come from runtimes without Kubernetes; in a path ".." would lead to other objects.
+  if (!POD_NAME.test(name) || !NAMESPACE.test(namespace)) return undefined;
   const collection = `/apis/cilium.io/v2/namespaces/${encodeURIComponent(namespace)}/ciliumendpoints`;
   const owner = { apiVersion: "v1", kind: "Pod", name, uid: context.podUid };
   const identityLabels = Object.entries(context.labels).map(([key, value]) => `k8s:${key}=${value}`);

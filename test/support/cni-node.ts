@@ -6,8 +6,8 @@ import { existsSync, mkdirSync, openSync, readFileSync, renameSync, writeFileSyn
 import { request } from "node:http";
 import { dirname, join } from "node:path";
 import { stringify } from "yaml";
+import { installCni } from "../../src/api/cni-install.ts";
 import { waitFor } from "../../src/base/async.ts";
-import { installCni } from "../../src/cni/install.ts";
 import { mountBpffs } from "../../src/kernel/mount.ts";
 import { netnsPath } from "../../src/kernel/netns.ts";
 import { CLUSTER_CIDR, NODE_ADDRESS, NON_MASQUERADE_CIDR, POD_CIDR, type Topology } from "./netns.ts";
@@ -106,8 +106,8 @@ export class AgentNode {
     });
   }
 
-  /** Starts the agent and waits until the plugin's STATUS is content. */
-  async start(): Promise<void> {
+  /** Starts the agent, with further flags, and waits until the plugin's STATUS is content. */
+  async start(...flags: readonly string[]): Promise<void> {
     const log = openSync(this.logFile, "a", 0o600);
     const entry = [process.execPath, join(ROOT, "src/bin/hookline.ts"), "agent"];
     const agent = this.world.spawn(
@@ -118,6 +118,7 @@ export class AgentNode {
         ...["--manifests", this.manifestsDir],
         ...["--run-dir", this.runDir],
         ...["--bpf-root", this.bpfRoot],
+        ...flags,
       ],
       { stdio: ["ignore", log, log] },
     );

@@ -3,7 +3,7 @@
 // sorts first in the configuration folder. Both appear whole or not at all. For the agent, the lab and tests.
 import { chmodSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { CNI_VERSIONS } from "../api/cni-protocol.ts";
+import { CNI_VERSIONS } from "./cni-protocol.ts";
 
 /** Name of the executable, and of the network unless told otherwise. */
 export const CNI_PLUGIN = "hookline";
@@ -14,6 +14,8 @@ export const CNI_CONFLIST = "05-hookline.conflist";
 export interface CniInstallation {
   readonly binDir: string;
   readonly confDir: string;
+  /** File name in confDir; CNI_CONFLIST unless told otherwise. */
+  readonly confName?: string;
   /** The agent's run directory: socket and queue of deletes. */
   readonly runDir: string;
   /** Node.js 20 or later. */
@@ -65,8 +67,8 @@ export function conflist({
  * @throws the errors of node:fs
  */
 export function installCni(installation: CniInstallation): { plugin: string; conflist: string } {
-  const { binDir, confDir, nodePath, bundlePath } = installation;
-  const paths = { plugin: join(binDir, CNI_PLUGIN), conflist: join(confDir, CNI_CONFLIST) };
+  const { binDir, confDir, confName, nodePath, bundlePath } = installation;
+  const paths = { plugin: join(binDir, CNI_PLUGIN), conflist: join(confDir, confName ?? CNI_CONFLIST) };
   mkdirSync(binDir, { recursive: true });
   mkdirSync(confDir, { recursive: true });
   // Not a "#!node" line: it would take no path over 255 bytes, and Node would guess the module type of such a file.
