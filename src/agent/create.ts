@@ -73,6 +73,10 @@ export class Agent {
   /** Why the last update did not come through. */
   updateFault: Fault | undefined;
   sysctlProblems: readonly string[] = [];
+  /** Called after every update, for those who follow the configuration and stand above the agent. */
+  onUpdate: (() => void) | undefined;
+  /** What those who follow could not do. */
+  serviceFault: Fault | undefined;
   /** Why the CNI plugin could not be installed. */
   cniProblem: string | undefined;
 
@@ -193,6 +197,7 @@ export class Agent {
         // Nothing may come to try again for: kernel refusals pass, so the review timer does.
       }
       this.pods.setNotReady(this.#obstacle());
+      this.onUpdate?.();
     });
   }
 

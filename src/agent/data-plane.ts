@@ -37,6 +37,7 @@ export interface SweepState {
   removed: number;
   records: number;
   lastMs: number;
+  totalMs: number;
   intervalMs: number;
 }
 
@@ -77,6 +78,7 @@ export class DataPlane {
     removed: 0,
     records: 0,
     lastMs: 0,
+    totalMs: 0,
     intervalMs: sweepIntervalMs(0, 1),
   };
   #sweepTimer: NodeJS.Timeout | undefined;
@@ -218,6 +220,7 @@ export class DataPlane {
       this.sweepState.removed += Number(run.removed);
       this.sweepState.records = Number(run.visited - run.removed);
       this.sweepState.lastMs = run.durationMs;
+      this.sweepState.totalMs += run.durationMs;
     } catch (thrown) {
       this.#log.error({ err: thrown }, "sweep failed");
     }
@@ -252,12 +255,13 @@ export class DataPlane {
 
   reconcilers(): ReconcilerStatus[] {
     return KEPT.map((name) => {
-      const { desired, realised, pending, generation, failures } = this.#reconcilers[name].status();
+      const { desired, realised, pending, errors, generation, failures } = this.#reconcilers[name].status();
       return {
         map: name,
         desired,
         realised,
         pending,
+        errors,
         generation,
         failures: failures.slice(0, 20).map(({ key, error }) => ({ key, error })),
       };

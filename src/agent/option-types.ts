@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // How the text of an option's value is read, one reader per type, for the options table. A refusal gives the value and
 // the reason; who asks puts the path of the document in front.
+import { isIP } from "node:net";
 import type { Family } from "../base/addr.ts";
 import { Fault } from "../base/fault.ts";
 import { formatPrefix, type Prefix, parsePrefix, prefixFamily } from "../base/prefix.ts";
@@ -21,6 +22,9 @@ export interface OptionType<T> {
 const refuse = (why: string): never => {
   throw new Error(why);
 };
+
+/** Where a server listens that was given a port only: nothing of a node is open to its network unless it is asked for. */
+const LOOPBACK = "127.0.0.1";
 
 const TRUE = new Set(["true", "1", "t", "yes", "on", "enabled"]);
 const FALSE = new Set(["false", "0", "f", "no", "off", "disabled"]);
@@ -118,6 +122,32 @@ export const duration: OptionType<number> = {
     return seconds;
   },
   show: (v) => `${v}s`,
+};
+
+/** Where a server listens. */
+export interface ListenAddress {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** `:9962` for loopback, `10.0.0.1:9962`, `[::]:9962`; empty means nowhere. */
+export const listenAddress: OptionType<ListenAddress | undefined> = {
+  name: "address:port",
+  read: (value) => {
+    if (value.trim() === "") return undefined;
+    const match = /^(?:\[([0-9a-fA-F:.]+)\]|([0-9.]*)):(\d{1,5})$/.exec(value.trim());
+    if (match === null) return refuse("not an address and a port such as :9962, 0.0.0.0:9962 or [::]:9962");
+    const [, v6, v4, digits] = match;
+    const host = v6 ?? (v4 || LOOPBACK);
+    if (isIP(host) !== (v6 === undefined ? 4 : 6)) return refuse(`${host} is not an address`);
+    const port = Number(digits);
+    if (port < 1 || port > 65535) return refuse("no port between 1 and 65535");
+    return { host, port };
+  },
+  show: (v) => {
+    if (v === undefined) return "";
+    return isIP(v.host) === 6 ? `[${v.host}]:${v.port}` : `${v.host}:${v.port}`;
+  },
 };
 
 /** `30000,32767` as Cilium writes it, or `30000-32767`. */

@@ -10,6 +10,7 @@ import {
   duration,
   integer,
   list,
+  listenAddress,
   type OptionType,
   oneOf,
   path,
@@ -251,6 +252,12 @@ export const OPTIONS = {
     when: "load",
     fields: ["portMin", "portMax"],
     refuse: (value) => (value.last - value.first < 1023 ? "fewer than 1024 ports" : undefined),
+  }),
+  "prometheus-serve-addr": option({
+    type: listenAddress,
+    default: "",
+    text: "Serve metrics over HTTP on address:port; :9962 listens on loopback only, 0.0.0.0:9962 everywhere. Empty: not.",
+    when: "live",
   }),
   "log-level": option({
     type: oneOf("trace", "debug", "info", "warn", "error", "fatal", "silent"),

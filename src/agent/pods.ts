@@ -6,6 +6,7 @@ import type { Log } from "../base/log.ts";
 import { EndpointEngine, type EndpointPorts } from "../engine/endpoint/engine.ts";
 import { type Endpoint, endpointAddresses } from "../engine/endpoint/spec.ts";
 import { Ipam, type IpamStatus } from "../engine/ipam/engine.ts";
+import type { CidrCounts } from "../engine/ipam/plan.ts";
 import type { IpamSpec } from "../engine/ipam/spec.ts";
 import type { RtNetlink } from "../kernel/netlink/socket.ts";
 import type { Allocations, StateFiles } from "./state-files.ts";
@@ -137,6 +138,10 @@ export class Pods {
 
   connect(ports: EndpointPorts): Fault[] {
     return this.engine.connect(ports);
+  }
+
+  cidrCounts(): CidrCounts[] {
+    return this.#ipam.cidrCounts();
   }
 
   ipamStatus(): IpamStatus {

@@ -27,6 +27,7 @@ function faultTexts(agent: Agent): string[] {
     ...agent.network.faults,
     ...(agent.dataPlane?.faults ?? []),
     ...(agent.updateFault === undefined ? [] : [agent.updateFault]),
+    ...(agent.serviceFault === undefined ? [] : [agent.serviceFault]),
   ].map((fault) => fault.detail);
   const { config } = agent.config;
   const sizes = config === undefined ? [] : (agent.dataPlane?.sizeProblems(tableSizes(config)) ?? []);

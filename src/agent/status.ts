@@ -16,6 +16,8 @@ export interface ReconcilerStatus {
   readonly realised: number;
   /** Writes that have not succeeded yet. */
   readonly pending: number;
+  /** Writes that have ever failed, retries included. */
+  readonly errors: number;
   readonly generation: number;
   readonly failures: readonly { readonly key: string; readonly error: string }[];
 }

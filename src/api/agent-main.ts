@@ -11,9 +11,21 @@ import { VERSION } from "../agent/version.ts";
 import { createLog, type Log } from "../base/log.ts";
 import { CniHandler } from "./cni.ts";
 import { keepInstalling } from "./cni-installer.ts";
+import { faults } from "./faults.ts";
+import { Metrics } from "./metrics.ts";
+import { readSample } from "./metrics-sample.ts";
+import { MetricsServer } from "./metrics-server.ts";
 import { AgentApiServer, type AgentView } from "./server.ts";
 
-function viewOf(agent: Agent): AgentView {
+function sweepNow(agent: Agent): { removed: number } {
+  const { dataPlane } = agent;
+  if (dataPlane === undefined) throw faults.NO_DATA_PLANE();
+  const before = dataPlane.sweepState.removed;
+  dataPlane.sweep();
+  return { removed: dataPlane.sweepState.removed - before };
+}
+
+function viewOf(agent: Agent, metrics: Metrics): AgentView {
   return {
     status: () => statusReport(agent),
     health: () => {
@@ -24,6 +36,8 @@ function viewOf(agent: Agent): AgentView {
     endpoint: (id) => endpointById(agent, id),
     config: () => configReport(agent),
     nodes: () => nodeReports(agent),
+    metrics,
+    sweep: () => sweepNow(agent),
     flows: agent.flows,
   };
 }
@@ -35,6 +49,23 @@ function untilSignal(): Promise<string> {
   });
 }
 
+/** Serves metrics where the configuration says, and follows it. */
+function serveMetrics(agent: Agent, metrics: Metrics, log: Log): MetricsServer {
+  const server = new MetricsServer({
+    expose: () => metrics.expose(),
+    onFault: (fault) => {
+      agent.serviceFault = fault;
+    },
+    log,
+  });
+  const follow = (): void => {
+    if (agent.config.config !== undefined) server.follow(agent.config.config["prometheus-serve-addr"]);
+  };
+  agent.onUpdate = follow;
+  follow();
+  return server;
+}
+
 async function serve(agent: Agent, log: Log): Promise<void> {
   const signal = untilSignal();
   const cni = new CniHandler({
@@ -44,8 +75,10 @@ async function serve(agent: Agent, log: Log): Promise<void> {
     started: agent.ready,
   });
   const socketPath = join(agent.options.runDir, "agent.sock");
-  const server = new AgentApiServer({ socketPath, view: viewOf(agent), cni, log });
+  const metrics = new Metrics(() => readSample(agent));
+  const server = new AgentApiServer({ socketPath, view: viewOf(agent, metrics), cni, log });
   await server.listen();
+  const prometheus = serveMetrics(agent, metrics, log);
   // DELs that were queued need the restored endpoints and nothing else; ADDs wait for them.
   const done = await cni.drainDeletes();
   if (done > 0) log.info({ done }, "queued DELs done");
@@ -53,6 +86,7 @@ async function serve(agent: Agent, log: Log): Promise<void> {
   void keepInstalling(agent, log, stop.signal);
   log.info({ signal: await signal }, "ending; the data plane stays attached");
   stop.abort();
+  prometheus.close();
   await server.close();
   await agent.stop();
 }

@@ -17,5 +17,10 @@ export const faults = defineFaults({
     retriable: true,
   },
   CNI_BUNDLE: { text: (c) => `${c.path} is missing: npm run build makes it` },
+  METRICS_ADDRESS: {
+    text: (c) => `prometheus-serve-addr: metrics cannot be served on ${c.host} port ${c.port}: ${c.why}`,
+    retriable: true,
+  },
+  NO_DATA_PLANE: { text: () => "the data plane is not loaded", retriable: true },
   NO_SUCH_PATH: { text: (c) => `${c.method} ${c.path}: there is no such path` },
 });

@@ -27,6 +27,11 @@ const view = {
   endpoint: (id: number) => (id === 7 ? { id } : undefined),
   config: () => ({}),
   nodes: () => [],
+  metrics: {
+    expose: async () => ({ contentType: "text/plain; version=0.0.4", text: "up 1\n" }),
+    rows: async () => [{ name: "up", labels: {}, value: 1 }],
+  },
+  sweep: () => ({ removed: 3 }),
   flows,
 };
 const cni = {

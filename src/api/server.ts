@@ -8,6 +8,7 @@ import type { Log } from "../base/log.ts";
 import { type FanOut, FlowQueue } from "../observe/fan-out.ts";
 import type { CniHandler } from "./cni.ts";
 import { faults } from "./faults.ts";
+import type { Metrics } from "./metrics.ts";
 
 /** What the server asks of the agent. Every answer is plain JSON; undefined is 404. */
 export interface AgentView {
@@ -17,6 +18,9 @@ export interface AgentView {
   endpoint(id: number): unknown;
   config(): unknown;
   nodes(): unknown;
+  readonly metrics: Pick<Metrics, "expose" | "rows">;
+  /** Sweeps the flow table now. @throws Fault NO_DATA_PLANE */
+  sweep(): unknown;
   readonly flows: FanOut;
 }
 
@@ -83,6 +87,7 @@ const QUESTIONS: Readonly<Record<string, (view: AgentView) => unknown>> = {
   "/v1/endpoints": (view) => view.endpoints(),
   "/v1/config": (view) => view.config(),
   "/v1/nodes": (view) => view.nodes(),
+  "/v1/metrics": (view) => view.metrics.rows(),
 };
 
 /** The listening socket. */
@@ -143,9 +148,18 @@ export class AgentApiServer {
       send(response, answer.status, answer.body);
       return;
     }
+    if (method === "POST" && pathname === "/v1/sweep") {
+      send(response, 200, view.sweep());
+      return;
+    }
     if (method !== "GET") throw faults.NO_SUCH_PATH({ method, path: pathname });
     if (pathname === "/v1/monitor") {
       streamFlows(response, view.flows);
+      return;
+    }
+    if (pathname === "/metrics") {
+      const { contentType, text } = await view.metrics.expose();
+      response.writeHead(200, { "content-type": contentType }).end(text);
       return;
     }
     if (pathname === "/v1/health") {
@@ -154,7 +168,7 @@ export class AgentApiServer {
       return;
     }
     const id = /^\/v1\/endpoints\/(\d{1,5})$/.exec(pathname)?.[1];
-    const answer = id === undefined ? QUESTIONS[pathname]?.(view) : view.endpoint(Number(id));
+    const answer = id === undefined ? await QUESTIONS[pathname]?.(view) : view.endpoint(Number(id));
     if (answer === undefined) throw faults.NO_SUCH_PATH({ method, path: pathname });
     send(response, 200, answer);
   }

@@ -1,14 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Ages and sizes for people, and the data plane's ticks: 2^24 ns of CLOCK_MONOTONIC in 32 bits, compared by signed
-// difference (bpf/abi/types.h).
+// Ages and sizes for people, also from the data plane's ticks.
+import { TICK_NS } from "../maps/ticks.ts";
 
-const TICK_NS = 1n << 24n;
 const TICK_SECONDS = Number(TICK_NS) / 1e9;
-
-/** CLOCK_MONOTONIC now, in ticks; it is what hrtime reads. */
-export function nowTicks(): number {
-  return Number((process.hrtime.bigint() / TICK_NS) & 0xffff_ffffn);
-}
 
 /** Seconds from tick `from` to tick `to`; negative if `to` is earlier. */
 export function ticksBetween(from: number, to: number): number {

@@ -3,7 +3,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { FlowState, MasqueradeRule } from "../maps/gen/verdict.ts";
-import { formatBytes, formatSeconds, nowTicks, ticksBetween } from "./duration.ts";
+import { nowTicks } from "../maps/ticks.ts";
+import { formatBytes, formatSeconds, ticksBetween } from "./duration.ts";
 import { type FlowRecord, flowRow, natLines } from "./flows.ts";
 import { renderData } from "./output.ts";
 import { renderTable } from "./table.ts";

@@ -43,6 +43,8 @@ export interface ReconcileStatus {
   /** Writes and removals that have not succeeded. */
   readonly pending: number;
   readonly failures: readonly WriteFailure[];
+  /** Writes and removals that have ever failed, retries included. */
+  readonly errors: number;
   /** Grows with every desired set. */
   readonly generation: number;
   /** Entries written and removed by the last synchronisation, and how long it took in ms. */
@@ -75,6 +77,7 @@ export class Reconciler<K, V> implements Disposable {
   /** Entries that do not fit into the map's layout at all: no retry helps. */
   #refused: WriteFailure[] = [];
   #failures: WriteFailure[] = [];
+  #errors = 0;
   #unwritten = 0;
   #generation = 0;
   #lastWrites = 0;
@@ -135,6 +138,7 @@ export class Reconciler<K, V> implements Disposable {
       this.#failures = [{ key: "*", error: Fault.from(thrown).detail }];
     }
     this.#lastSyncMs = performance.now() - start;
+    this.#errors += this.#failures.length;
     if (this.#failures.length > 0) this.#retryLater();
     const status = this.status();
     this.#options.onChange?.(status);
@@ -225,6 +229,7 @@ export class Reconciler<K, V> implements Disposable {
       realised: this.#wanted - this.#refused.length - this.#unwritten,
       pending: failures.length,
       failures,
+      errors: this.#errors,
       generation: this.#generation,
       lastWrites: this.#lastWrites,
       lastSyncMs: this.#lastSyncMs,

@@ -22,10 +22,13 @@ export class FlowQueue {
     this.#limit = limit;
   }
 
-  push(flow: Flow): void {
-    if (this.#items.length >= this.#limit) this.#lost++;
-    else this.#items.push({ flow });
+  /** False if there was no room for it. */
+  push(flow: Flow): boolean {
+    const room = this.#items.length < this.#limit;
+    if (room) this.#items.push({ flow });
+    else this.#lost++;
     this.#wake?.();
+    return room;
   }
 
   noteKernelLoss(count: number): void {
@@ -55,6 +58,7 @@ export class FanOut {
   readonly #queues = new Set<FlowQueue>();
   #events = 0;
   #lost = 0;
+  #unread = 0;
 
   get clients(): number {
     return this.#queues.size;
@@ -63,6 +67,11 @@ export class FanOut {
   /** Flows seen, and events that the kernel could not put into its ring buffer, since the agent started. */
   get counts(): { events: number; lost: number } {
     return { events: this.#events, lost: this.#lost };
+  }
+
+  /** Flows that listeners have missed because they read too slowly, over all listeners there have been. */
+  get unread(): number {
+    return this.#unread;
   }
 
   join(queue: FlowQueue): void {
@@ -79,7 +88,7 @@ export class FanOut {
   }
 
   publish(flow: Flow): void {
-    for (const queue of this.#queues) queue.push(flow);
+    for (const queue of this.#queues) if (!queue.push(flow)) this.#unread++;
   }
 
   lostInKernel(count: number): void {

@@ -5,7 +5,7 @@ import { z } from "zod";
 import { type Address, familyOf, parseAddress } from "../../base/addr.ts";
 import { formatPrefix } from "../../base/prefix.ts";
 import { faults } from "./faults.ts";
-import { AddressPool, type PoolCounts, type PoolState } from "./plan.ts";
+import { AddressPool, type CidrCounts, type PoolCounts, type PoolState } from "./plan.ts";
 import { type IpamSpec, type Lease, leaseAddresses, type Owner, ownerKey } from "./spec.ts";
 
 /** What `snapshot` gives and `Ipam.restore` takes: plain JSON. */
@@ -113,6 +113,11 @@ export class Ipam {
 
   status(): IpamStatus {
     return { cidrs: this.#cidrs, ipv4: this.#v4.counts(), ipv6: this.#v6.counts() };
+  }
+
+  /** Fill of each of the node's CIDRs, IPv4 first. */
+  cidrCounts(): CidrCounts[] {
+    return [...this.#v4.cidrCounts(), ...this.#v6.cidrCounts()];
   }
 
   #pool(address: Address): AddressPool {

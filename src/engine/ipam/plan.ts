@@ -27,6 +27,13 @@ export interface PoolCounts {
   readonly outside: number;
 }
 
+/** Fill of one CIDR. */
+export interface CidrCounts {
+  readonly cidr: string;
+  readonly usable: bigint;
+  readonly inUse: number;
+}
+
 /** What a restart needs besides the leases. */
 export interface PoolState {
   /** Per CIDR: offset at which the search for a fresh address goes on, in decimal. */
@@ -46,6 +53,13 @@ interface Segment {
 function offsetIn(prefix: Prefix, address: Address): bigint {
   const number = (a: Address): bigint => BigInt(`0x${Buffer.from(addressBytes(a)).toString("hex")}`);
   return number(address) - number(prefix.address);
+}
+
+/** Whether pods can have the address: it is in the CIDR and neither its first nor otherwise kept free. */
+function within(segment: Segment, address: Address): boolean {
+  if (!prefixContains(segment.prefix, address)) return false;
+  const offset = offsetIn(segment.prefix, address);
+  return offset >= segment.first && offset <= segment.last;
 }
 
 /** The addresses of one family on this node. */
@@ -131,6 +145,16 @@ export class AddressPool {
     };
   }
 
+  /** Fill of each CIDR, in their order. */
+  cidrCounts(): CidrCounts[] {
+    const held = [...this.#holders.keys()];
+    return this.#segments.map((segment) => ({
+      cidr: formatPrefix(segment.prefix),
+      usable: segment.last - segment.first + 1n,
+      inUse: held.filter((address) => within(segment, address)).length,
+    }));
+  }
+
   state(): PoolState {
     return {
       cursors: Object.fromEntries(Array.from(this.#allCursors(), ([cidr, cursor]) => [cidr, String(cursor)])),
@@ -149,11 +173,7 @@ export class AddressPool {
   }
 
   #usable(address: Address): boolean {
-    return this.#segments.some((s) => {
-      if (!prefixContains(s.prefix, address)) return false;
-      const offset = offsetIn(s.prefix, address);
-      return offset >= s.first && offset <= s.last;
-    });
+    return this.#segments.some((segment) => within(segment, address));
   }
 
   #restedLongest(): Address | undefined {

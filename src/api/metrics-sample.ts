@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+// Everything that one scrape tells, read at that moment: counters and fill from the maps in the kernel, the rest from the
+// agent's report. Big maps are counted in small steps, so that a scrape never holds up the agent for long.
+import type { Agent } from "../agent/create.ts";
+import type { DataPlane } from "../agent/data-plane.ts";
+import { statusReport } from "../agent/report.ts";
+import type { StatusReport } from "../agent/status.ts";
+import type { CidrCounts } from "../engine/ipam/plan.ts";
+import { countEntries, countFlows, type FlowCounts } from "../maps/fill.ts";
+import { MAPS } from "../maps/gen/maps.ts";
+import { findInner, type MapName, type OuterName, type Table } from "../maps/table.ts";
+
+/** Packets and bytes of one hook and reason, over all processors. */
+export interface PacketCount {
+  /** Number of enum hook. */
+  readonly hook: number;
+  /** Number of enum drop_reason, 0 forwarded. */
+  readonly reason: number;
+  readonly packets: number;
+  readonly bytes: number;
+}
+
+/** One map as it was counted. */
+export interface MapCount {
+  /** `flows`, `replies`, `nonmasq_cidrs`; `flows_draining` is the smaller table that growth leaves behind. */
+  readonly name: string;
+  readonly entries: number;
+  readonly capacity: number;
+  readonly memoryBytes: number;
+}
+
+export interface Sample {
+  readonly report: StatusReport;
+  readonly packets: readonly PacketCount[];
+  readonly maps: readonly MapCount[];
+  /** Over all slots of the flow table. */
+  readonly flows: FlowCounts;
+  readonly cidrs: readonly CidrCounts[];
+  readonly sweepSeconds: number;
+  /** Events that found the ring buffer full, since the maps were made. */
+  readonly eventsLostInKernel: number;
+  /** Events that a listener of the socket was too slow for. */
+  readonly eventsUnread: number;
+  readonly configFaults: number;
+  /** Objects of ours that the API does not hold yet. */
+  readonly unpublished: number;
+  readonly readySeconds: number | undefined;
+  /** What reading all this took. */
+  readonly seconds: number;
+}
+
+function sum(values: readonly bigint[] | undefined): number {
+  return Number((values ?? []).reduce((total, value) => total + value, 0n));
+}
+
+function readPackets(dataPlane: DataPlane): PacketCount[] {
+  using table = dataPlane.table("counters");
+  const counts: PacketCount[] = [];
+  for (const [index, cpus] of table.entriesPerCpu()) {
+    const packets = sum(cpus.map((cpu) => cpu.packets));
+    if (packets === 0) continue;
+    counts.push({ hook: index >> 8, reason: index & 255, packets, bytes: sum(cpus.map((cpu) => cpu.bytes)) });
+  }
+  return counts;
+}
+
+async function countSlots(
+  dataPlane: DataPlane,
+  name: OuterName,
+  counted: (counts: FlowCounts) => void,
+): Promise<MapCount[]> {
+  using outer = dataPlane.table(name) as unknown as Table<number, number>;
+  const counts: MapCount[] = [];
+  for (let slot = 0; slot < outer.maxEntries; slot++) {
+    using table = findInner(outer, name, slot) as Table<unknown, unknown> | undefined;
+    if (table === undefined) continue;
+    let entries: number;
+    if (name === "flows") {
+      const flows = await countFlows(table.map);
+      counted(flows);
+      entries = flows.live + flows.dead;
+    } else entries = await countEntries(table.map);
+    const { maxEntries: capacity, map } = table;
+    counts.push({
+      name: slot === 0 ? name : `${name}_draining`,
+      entries,
+      capacity,
+      memoryBytes: map.memory(),
+    });
+  }
+  return counts;
+}
+
+const isOuter = (name: MapName): name is OuterName => "inner" in MAPS[name];
+/** Arrays are neither full nor empty, and the ring buffer is not made of entries. */
+const UNCOUNTED: readonly string[] = ["array", "percpu_array", "ringbuf"];
+
+async function countMaps(dataPlane: DataPlane): Promise<{ maps: MapCount[]; flows: FlowCounts }> {
+  const maps: MapCount[] = [];
+  let flows: FlowCounts = { live: 0, dead: 0 };
+  const counted = ({ live, dead }: FlowCounts): void => {
+    flows = { live: flows.live + live, dead: flows.dead + dead };
+  };
+  for (const name of Object.keys(MAPS) as MapName[]) {
+    if (isOuter(name)) {
+      maps.push(...(await countSlots(dataPlane, name, counted)));
+      continue;
+    }
+    if (UNCOUNTED.includes(MAPS[name].typeName)) continue;
+    using table = dataPlane.table(name) as unknown as Table<unknown, unknown>;
+    const entries = await countEntries(table.map);
+    maps.push({ name, entries, capacity: table.maxEntries, memoryBytes: table.map.memory() });
+  }
+  return { maps, flows };
+}
+
+function readLost(dataPlane: DataPlane): number {
+  using table = dataPlane.table("events_lost");
+  return sum(table.getPerCpu(0));
+}
+
+/** Reads everything now. Before the data plane is loaded there are no packets and no maps. */
+export async function readSample(agent: Agent): Promise<Sample> {
+  const start = performance.now();
+  const { dataPlane } = agent;
+  const counted =
+    dataPlane === undefined ? { maps: [], flows: { live: 0, dead: 0 } } : await countMaps(dataPlane);
+  return {
+    ...counted,
+    report: statusReport(agent),
+    packets: dataPlane === undefined ? [] : readPackets(dataPlane),
+    cidrs: agent.pods.cidrCounts(),
+    sweepSeconds: (dataPlane?.sweepState.totalMs ?? 0) / 1000,
+    eventsLostInKernel: dataPlane === undefined ? 0 : readLost(dataPlane),
+    eventsUnread: agent.flows.unread,
+    configFaults: agent.config.faults.length,
+    unpublished: agent.publisher.status.pending,
+    readySeconds: agent.readyMs === undefined ? undefined : agent.readyMs / 1000,
+    seconds: (performance.now() - start) / 1000,
+  };
+}
