@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// `hookline bpf flow list`: the records of the flow table, each with its translation, state and deciding rule.
+// `hookline bpf flow list`: the records of the flow table, each with its translation, state and deciding rule; and
+// `flush`, which ends them.
 import type { Command } from "commander";
+import { nowTicks } from "../maps/ticks.ts";
 import { type FormatOption, type GlobalOptions, withExamples, withFormat } from "./command.ts";
-import { formatSeconds, nowTicks } from "./duration.ts";
+import { formatSeconds } from "./duration.ts";
 import { type FlowRow, flowRow } from "./flows.ts";
+import { type FlushOptions, flush } from "./flush.ts";
 import { printRows } from "./output.ts";
 import type { Column } from "./table.ts";
 import { resolveTarget } from "./target.ts";
@@ -45,5 +48,11 @@ export function addBpfFlow(group: Command): void {
   ).action(async (_: unknown, command: Command) => {
     const options = command.optsWithGlobals<GlobalOptions & FormatOption & { all?: boolean }>();
     await printRows(options.output, COLUMNS, await readFlows(options, options.all));
+  });
+  withExamples(
+    flow.command("flush").description("end all flows, translated or not").option("-f, --force", "do not ask"),
+    [["hookline bpf ct flush --force", "without a question, for scripts"]],
+  ).action(async (_: unknown, command: Command) => {
+    await flush(command.optsWithGlobals<FlushOptions>(), { state: 0, what: "flows" });
   });
 }

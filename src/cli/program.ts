@@ -7,6 +7,7 @@ import { addCompletion } from "./completion.ts";
 import { addConfig } from "./config.ts";
 import { addEndpoint } from "./endpoint.ts";
 import { addLab } from "./lab.ts";
+import { addMetrics } from "./metrics.ts";
 import { addMonitor } from "./monitor.ts";
 import { addNode } from "./node.ts";
 import { addStatus } from "./status.ts";
@@ -35,6 +36,7 @@ export function buildProgram(): Command {
   addNode(program);
   addConfig(program);
   addMonitor(program);
+  addMetrics(program);
   addBpf(program);
   addLab(program);
   program
