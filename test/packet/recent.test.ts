@@ -104,6 +104,20 @@ for (const family of FAMILIES) {
     assert.ok(state() & FlowState.FLOW_RESET);
   });
 
+  test(`IPv${family} a reset makes what was remembered forgotten`, () => {
+    const net = (flags: string): Packet =>
+      fromNet(family, INTERNET, NODE).tcp({ sport: SERVICE_PORT, dport: PORT, flags });
+    inOneTick(() => {
+      out(TCP.open(fromPodA(family, POD_A, INTERNET), PORT, family));
+      for (const flags of ["SA", "A"]) assert.equal(back(net(flags)).verdict, "redirect");
+      bench.datapath.flows.clear();
+      const remembered = back(net("A")).verdict === "redirect";
+      back(net("R"));
+      assert.equal(back(net("A")).verdict, "pass");
+      return remembered;
+    });
+  });
+
   test(`IPv${family} packet larger than the way's MTU goes the whole way, to the stack`, () => {
     const small = UDP.open(fromPodA(family, POD_A, BY_NARROW), PORT, family);
     assert.equal(out(small).verdict, "redirect");
