@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+// What a machine lacks, as people are told: pure decisions over invented machines, and the command itself on this one.
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { join } from "node:path";
 import { describe, test } from "node:test";
 import { type Apt, installMissing } from "./apt.ts";
 import { type Host, obstacles } from "./host.ts";
@@ -39,6 +42,13 @@ describe("obstacles", () => {
       assert.deepEqual(obstacles({ ...GOOD, kernel }), [], kernel);
     }
   });
+});
+
+test("the command says in one line what is wrong and ends with 1", () => {
+  const setup = [process.execPath, join(import.meta.dirname, "../setup.ts"), "lab"];
+  const { status, stdout } = spawnSync("setpriv", ["--bounding-set=-all", ...setup], { encoding: "utf8" });
+  assert.equal(status, 1);
+  assert.match(stdout, /^setup: root without CAP_SYS_ADMIN and CAP_NET_ADMIN: .*\n$/);
 });
 
 describe("needs", () => {
