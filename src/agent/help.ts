@@ -34,6 +34,8 @@ A flag wins over the environment, and that over the cluster.
 ${rows.join("")}
 Examples:
   hookline agent --manifests /etc/hookline/manifests   a host without Kubernetes
+  hookline agent --manifests DIR --write-cni-conf-when-ready /etc/cni/net.d/05-hookline.conflist
+                                                       the same, for a container runtime
   hookline agent --kubeconfig /etc/hookline/kubeconfig a node of a cluster
   hookline agent --run-dir /tmp/a --log-level debug    a second one, to look at
 `;

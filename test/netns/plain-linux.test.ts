@@ -131,7 +131,9 @@ test("a plugin that cannot be installed is told in the status; when it can be, i
   // A file where the folder belongs.
   writeFileSync(node.cni.confDir, "");
   const blocked = join(node.cni.confDir, "05-hookline.conflist");
+  // What goes wrong in the start is told below, once.
   const started = node.start("--write-cni-conf-when-ready", blocked, "--cni-bin-dir", node.cni.binDir);
+  started.catch(() => undefined);
   try {
     await waitFor(
       "the fault",
@@ -144,4 +146,20 @@ test("a plugin that cannot be installed is told in the status; when it can be, i
   await started;
   await waitFor("the file", () => existsSync(blocked), { timeoutMs: 15_000 });
   assert.deepEqual((await status()).faults, []);
+});
+
+test("without any manifest, flags give the pod ranges, and a pod reaches the internet", async () => {
+  await node.stop();
+  for (const name of readdirSync(node.manifestsDir)) rmSync(join(node.manifestsDir, name));
+  rmSync(join(node.runDir, "state"), { recursive: true });
+  const ranges = ["--ipv4-range", "10.244.1.0/24", "--ipv6-range", "fd00:10:244:1::/64"];
+  await node.start(...ranges);
+  const pod = world.addNetns("plain");
+  const { json } = await node.call("ADD", { containerId: "plain", netns: pod });
+  assert.equal(json.ips?.length, 2, JSON.stringify(json));
+  const targets = [`tcp:${INTERNET_ADDRESS[4]}`, `tcp:${INTERNET_ADDRESS[6]}`];
+  const seen = Object.fromEntries(targets.map((target, i) => [target, NODE_ADDRESS[i === 0 ? 4 : 6]]));
+  assert.deepEqual(await peersSeen(pod, targets), seen);
+  await node.call("DEL", { containerId: "plain", netns: pod });
+  world.removeNetns(pod);
 });
