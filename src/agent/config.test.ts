@@ -61,6 +61,14 @@ const refusals: [key: string, value: string, why: string][] = [
   ["routing-mode", "tunnel", "tunnels are not in this release; set routing-mode to native"],
   ["node-port-range", "40000,30000", "not a range of ports between 1 and 65535"],
   ["node-port-range", "30000", "not two ports such as 30000,32767"],
+  [
+    "prometheus-serve-addr",
+    "here:9962",
+    "not an address and a port such as :9962, 0.0.0.0:9962 or [::]:9962",
+  ],
+  ["prometheus-serve-addr", "10.0.0.256:9962", "10.0.0.256 is not an address"],
+  ["prometheus-serve-addr", "[10.0.0.1]:9962", "10.0.0.1 is not an address"],
+  ["prometheus-serve-addr", ":0", "no port between 1 and 65535"],
 ];
 for (const [key, value, why] of refusals) {
   test(`${key} ${JSON.stringify(value)} is refused: ${why}`, () => {
@@ -110,6 +118,20 @@ test("values that contradict each other are refused", () => {
   ]);
   assert.equal(why({ "bpf-nat-global-max": "70000" }).length, 1);
   assert.equal(why({ "masquerade-port-range": "30000,32000" }).length, 1);
+});
+
+test("addresses to listen on: loopback where only a port is given", () => {
+  const shown = (value: string): unknown => {
+    const { config } = resolveConfig([configMap({ "prometheus-serve-addr": value })]);
+    return config && showConfig(config)["prometheus-serve-addr"];
+  };
+  assert.deepEqual([":9962", "0.0.0.0:9962", "[::]:9962", "[fd00::1]:80", ""].map(shown), [
+    "127.0.0.1:9962",
+    "0.0.0.0:9962",
+    "[::]:9962",
+    "[fd00::1]:80",
+    "",
+  ]);
 });
 
 test("durations as Go writes them", () => {

@@ -81,6 +81,9 @@ test("answers: numbers over 2^53 as text, health with 503, one endpoint, none", 
   assert.deepEqual(await ask({ socketPath, path: "/v1/status" }), { usable: "18446744073709551616" });
   assert.equal((await exchange({ socketPath, path: "/v1/health" })).status, 503);
   assert.deepEqual(await ask({ socketPath, path: "/v1/endpoints/7" }), { id: 7 });
+  assert.deepEqual(await ask({ socketPath, path: "/v1/metrics" }), [{ name: "up", labels: {}, value: 1 }]);
+  assert.deepEqual(await ask({ socketPath, path: "/v1/sweep", body: {} }), { removed: 3 });
+  assert.equal((await exchange({ socketPath, path: "/v1/sweep" })).status, 404, "a question sweeps nothing");
   await assert.rejects(ask({ socketPath, path: "/v1/endpoints/8" }), { code: "AGENT_REFUSED" });
   await assert.rejects(ask({ socketPath, path: "/v1/banana" }), { message: /there is no such path/ });
 });
@@ -135,6 +138,7 @@ test("a reader that stalls loses flows, is told how many, and the next reader lo
   const received = text.match(/"flow":/g)?.length ?? 0;
   const lost = [...text.matchAll(/"lost":(\d+)/g)].reduce((sum, match) => sum + Number(match[1]), 0);
   assert.equal(received + lost, total);
+  assert.equal(flows.unread, lost);
   stalled.destroy();
   stop.abort();
   await quick.return(undefined);

@@ -133,6 +133,8 @@ test("flows, entries, addresses and pods are what is there", async () => {
 test("a refused value is a config fault, and the endpoint's option is followed", async () => {
   const get = () => world.run(world.node, ["curl", "-sS", "-m5", `http://127.0.0.1:${PORT}/metrics`]);
   assert.notEqual((await get()).status, 0, "off by default");
+  const bySocket = ["curl", "-sS", "--unix-socket", join(node.runDir, "agent.sock"), "http://agent/metrics"];
+  assert.match((await world.run(world.node, bySocket)).stdout, /^cilium_endpoint 1$/m);
   setConfig({ "prometheus-serve-addr": "here:9962" });
   await waitFor("the config fault", async () => (await metric("hookline_config_faults")) === 1);
   setConfig({ "prometheus-serve-addr": `:${PORT}` });
