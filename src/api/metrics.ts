@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The metrics of one agent in Prometheus' text format and as plain rows. Values are read when they are asked for; those
 // who ask at the same time share one reading.
-import type { Registry } from "prom-client";
+import type { buildRegistry } from "./metrics-registry.ts";
 import type { Sample } from "./metrics-sample.ts";
 import { METRICS } from "./metrics-table.ts";
 
@@ -20,47 +20,12 @@ export interface Exposition {
 /** What a scrape asks. */
 export class Metrics {
   readonly #sample: () => Promise<Sample>;
-  #registry: Promise<Registry> | undefined;
+  #registry: Promise<ReturnType<typeof buildRegistry>> | undefined;
   #reading: Promise<Sample> | undefined;
   #last: Sample | undefined;
 
   constructor(sample: () => Promise<Sample>) {
     this.#sample = sample;
-  }
-
-  /** Once somebody asks: an agent that nobody scrapes does not load the library. */
-  async #build(): Promise<Registry> {
-    const { Counter, Gauge, Registry: NewRegistry } = await import("prom-client");
-    const registry = new NewRegistry();
-    const last = (): Sample | undefined => this.#last;
-    for (const { name, type, labels, help, read } of METRICS) {
-      const described = { name, help, labelNames: [...labels], registers: [registry] };
-      const labelled = (values: readonly string[]): Record<string, string> =>
-        Object.fromEntries(labels.map((label, i) => [label, values[i] ?? ""]));
-      if (type === "counter") {
-        new Counter({
-          ...described,
-          collect() {
-            this.reset();
-            const sample = last();
-            // Counters live in the kernel and in the agent; the library's own is only their text.
-            for (const [value, ...of] of sample ? read(sample) : []) this.inc(labelled(of), value);
-          },
-        });
-      } else {
-        new Gauge({
-          ...described,
-          collect() {
-            this.reset();
-            // A label value that is gone must not stay behind.
-            if (labels.length === 0) this.remove();
-            const sample = last();
-            for (const [value, ...of] of sample ? read(sample) : []) this.set(labelled(of), value);
-          },
-        });
-      }
-    }
-    return registry;
   }
 
   async #fresh(): Promise<Sample> {
@@ -72,9 +37,12 @@ export class Metrics {
 
   /** All metrics now, as Prometheus reads them. */
   async expose(): Promise<Exposition> {
-    this.#registry ??= this.#build();
-    const [registry, sample] = await Promise.all([this.#registry, this.#fresh()]);
+    const sample = await this.#fresh();
     this.#last = sample;
+    this.#registry ??= import("./metrics-registry.ts").then(({ buildRegistry: build }) =>
+      build(() => this.#last ?? sample),
+    );
+    const registry = await this.#registry;
     return { contentType: registry.contentType, text: await registry.metrics() };
   }
 
