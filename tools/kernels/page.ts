@@ -39,9 +39,9 @@ const USES: Record<FeatureName, Use> = {
   forEachElement: { title: "`bpf_for_each_map_elem`", use: "the sweep of the flow table" },
   syscallPrograms: { title: "programs of type syscall", use: "the sweep, run on demand" },
   loop: { title: "`bpf_loop`", use: "the search for a free port over the whole range" },
-  btf: { title: "the kernel's BTF", use: "tools that print kernel types", without: "nothing changes" },
+  btf: { title: "BTF of the kernel", use: "tools that print kernel types", without: "nothing changes" },
   jit: {
-    title: "JIT compiler, switched on",
+    title: "an active JIT compiler",
     use: "speed",
     without: "programs are interpreted: everything works, slowly",
   },
@@ -167,8 +167,9 @@ ${table(
   featureRows(reports, false, (use) => [use.use, use.without ?? ""]),
 )}
 
-A kernel that says yes though it is older than the second column has the feature from a fix of its stable series. None of the
-kernels that load the data plane lacks these, so what is said about doing without them is not tested: ${neverMissing(able).join(", ")}.
+A kernel that says yes though it is older than the second column has the feature from a fix of its stable series. What
+every kernel has that loads the data plane could not be tested without:
+${neverMissing(able).join(", ")}.
 
 Before 6.2 the tables of flows carry no types, because the kernel keeps typed and untyped inner maps apart: \`bpftool map dump\`
 prints bytes there; \`hookline bpf\` prints the same everywhere.
