@@ -26,13 +26,17 @@ export interface PodRequest extends Attachment {
   readonly config: { readonly name: string };
 }
 
-/** A pod's interface in the words of the CNI result. */
+/** A pod's interface as the endpoint engine made it, in the words of the CNI result. */
 export interface PodInterface {
+  /** Device on the node. */
   readonly hostIfName: string;
   readonly hostMac: string;
+  /** Device in the pod (CNI_IFNAME). */
   readonly ifName: string;
   readonly mac: string;
+  /** Path of the pod's network namespace. */
   readonly netns: string;
+  /** Bytes. */
   readonly mtu: number;
   readonly ipv4?: string;
   readonly ipv6?: string;

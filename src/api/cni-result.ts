@@ -1,25 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The CNI result of an ADD, in the version of the runtime's configuration, from the pod's interface and the result of
 // the plugins before us; and what a CHECK compares. Pure. For the CNI handler.
+import type { PodInterface } from "../agent/pods.ts";
 import { type Address, parseAddress } from "../base/addr.ts";
 import { POD_GATEWAY } from "../engine/endpoint/spec.ts";
 import { CNI_VERSIONS, type CniConfig } from "./cni-protocol.ts";
 
-/** A pod's interface as the endpoint engine made it. */
-export interface PodInterface {
-  /** Device on the node. */
-  readonly hostIfName: string;
-  readonly hostMac: string;
-  /** Device in the pod (CNI_IFNAME). */
-  readonly ifName: string;
-  readonly mac: string;
-  /** Path of the pod's network namespace. */
-  readonly netns: string;
-  /** Bytes. */
-  readonly mtu: number;
-  readonly ipv4?: Address;
-  readonly ipv6?: Address;
-}
+export type { PodInterface };
 
 interface Interface {
   readonly name: string;
