@@ -4,6 +4,7 @@
 import { FlowState, MasqueradeRule } from "../src/maps/gen/verdict.ts";
 import { ALL_ON, nowTicks } from "../test/support/datapath.ts";
 import { ENDPOINT_A, INTERNET, NODE, POD_A, POD_B } from "../test/support/packet-node.ts";
+import { randomNumbers, shuffledPorts } from "../test/support/random.ts";
 import { fromPodB, Rig, SERVICE_PORT } from "../test/support/transports.ts";
 
 const PORTS = ALL_ON.portMax - ALL_ON.portMin + 1;
@@ -17,26 +18,6 @@ export interface PortSearch {
   readonly attempts: number;
   readonly found: number;
   readonly ns: { readonly median: number; readonly p99: number };
-}
-
-/** 0 <= x < 1, the same numbers in every run (mulberry32). */
-function randomNumbers(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
-function shuffled(random: () => number): number[] {
-  const ports = Array.from({ length: PORTS }, (_, i) => ALL_ON.portMin + i);
-  for (let i = ports.length - 1; i > 0; i--) {
-    const j = Math.floor(random() * (i + 1));
-    [ports[i], ports[j]] = [ports[j] as number, ports[i] as number];
-  }
-  return ports;
 }
 
 function hold(datapath: ReturnType<Rig["load"]>["datapath"], port: number): void {
@@ -72,7 +53,7 @@ export async function fillPorts(quick: boolean): Promise<PortSearch[]> {
     const { datapath, devices, restore } = rig.load(ALL_ON, 2 * PORTS);
     restore();
     const random = randomNumbers(1);
-    const order = shuffled(random);
+    const order = shuffledPorts(ALL_ON.portMin, ALL_ON.portMax, random);
     const attempts = quick ? 100 : 2000;
     let held = 0;
     const attempt = (): { ns: number; found: boolean } => {
