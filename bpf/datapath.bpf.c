@@ -55,6 +55,7 @@ const volatile struct texts TEXTS SEC(".rodata.texts");
 #include "hook/to_pod.h"
 #include "hook/from_net.h"
 #include "hook/to_net.h"
+#include "hook/datapath.h"
 #include "hook/sweep.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

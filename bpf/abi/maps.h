@@ -5,6 +5,9 @@
  */
 #pragma once
 
+/* The program behind the hooks stands in this slot of `programs`. */
+#define PROGRAM_SLOT 0
+
 #define FLOWS_DEFAULT 65536
 #define TABLE_SLOTS 2
 /* 64 KiB on each processor. */
@@ -114,3 +117,10 @@ struct {
 	__type(key, __u32);
 	__type(value, __u64);
 } events_lost SEC(".maps") DOC("Events that found the ring buffer full. Written by the data plane, read by the agent and the CLI.");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} programs SEC(".maps") DOC("The one program behind all hooks, in slot 0: a write here swaps it on every device at once. Written by the loader.");

@@ -4,55 +4,53 @@
  */
 #pragma once
 
-SEC("tc")
-int from_net(struct __sk_buff *skb)
+static __always_inline int from_net_path(struct __sk_buff *skb, struct pkt *p)
 {
-	struct pkt p = { .hook = HOOK_FROM_NET };
 	bool deliver;
 	int verdict;
 
 	/* 1. Read the headers. What lies or is cut short is dropped, as the kernel would; what has no tuple is the stack's. */
-	if (parse(skb, &p))
-		return finish(skb, &p, DROP);
-	datagram_find(&p);
-	if (p.shape != SHAPE_FLOW && p.shape != SHAPE_ICMP_ERROR)
-		return finish(skb, &p, PASS);
+	if (parse(skb, p))
+		return DROP;
+	datagram_find(p);
+	if (p->shape != SHAPE_FLOW && p->shape != SHAPE_ICMP_ERROR)
+		return PASS;
 
 	/* 2. A packet like it was decided about a moment ago. */
-	verdict = recall(skb, &p);
+	verdict = recall(skb, p);
 	if (verdict != PASS)
-		return finish(skb, &p, rewrite(skb, &p) ? DROP : verdict);
+		return rewrite(skb, p) ? DROP : verdict;
 
 	/* 3. An error about what a translated flow sent goes to the flow's opener; any other is the stack's. */
-	if (p.shape == SHAPE_ICMP_ERROR) {
-		keep_tuple(&p);
-		if (related(skb, &p) || rewrite(skb, &p))
-			return finish(skb, &p, DROP);
-		deliver = p.direction == DIRECTION_REPLY && p.endpoint && CONFIG.host_routing && p.ttl > TTL_LAST;
-		return finish(skb, &p, deliver ? DELIVER : PASS);
+	if (p->shape == SHAPE_ICMP_ERROR) {
+		keep_tuple(p);
+		if (related(skb, p) || rewrite(skb, p))
+			return DROP;
+		deliver = p->direction == DIRECTION_REPLY && p->endpoint && CONFIG.host_routing && p->ttl > TTL_LAST;
+		return deliver ? DELIVER : PASS;
 	}
 
 	/* 4. The answer to a translated flow: undo the translation. Flows of the node itself end in its stack. A used-up TTL is the
 	 * stack's to answer, after that. */
-	if (flow_reply(&p) == DIRECTION_REPLY) {
-		if (p.endpoint && CONFIG.host_routing && p.ttl > TTL_LAST)
-			verdict = remember(skb, &p, DELIVER);
-		return finish(skb, &p, rewrite(skb, &p) ? DROP : verdict);
+	if (flow_reply(p) == DIRECTION_REPLY) {
+		if (p->endpoint && CONFIG.host_routing && p->ttl > TTL_LAST)
+			verdict = remember(skb, p, DELIVER);
+		return rewrite(skb, p) ? DROP : verdict;
 	}
 
 	/* 5. For a local pod, under its own address: track who opened the flow. Else it is not ours. */
-	p.endpoint = endpoint_at(&p, &p.key.daddr);
-	if (!p.endpoint)
-		return finish(skb, &p, PASS);
-	if (flow_find(&p) == DIRECTION_NONE && p.opens) {
-		p.state = FLOW_INBOUND;
-		p.rule = MASQ_REPLY;
-		if (flow_track(&p))
-			return finish(skb, &p, DROP);
+	p->endpoint = endpoint_at(p, &p->key.daddr);
+	if (!p->endpoint)
+		return PASS;
+	if (flow_find(p) == DIRECTION_NONE && p->opens) {
+		p->state = FLOW_INBOUND;
+		p->rule = MASQ_REPLY;
+		if (flow_track(p))
+			return DROP;
 	}
 
 	/* 6. Hand it to the pod. */
-	if (CONFIG.host_routing && p.ttl > TTL_LAST)
-		verdict = remember(skb, &p, DELIVER);
-	return finish(skb, &p, verdict);
+	if (CONFIG.host_routing && p->ttl > TTL_LAST)
+		verdict = remember(skb, p, DELIVER);
+	return verdict;
 }

@@ -4,60 +4,58 @@
  */
 #pragma once
 
-SEC("tc")
-int from_pod(struct __sk_buff *skb)
+static __always_inline int from_pod_path(struct __sk_buff *skb, struct pkt *p)
 {
-	struct pkt p = { .hook = HOOK_FROM_POD };
 	int route, verdict;
 
 	/* 1. Read the headers. What lies or is cut short is dropped; ARP, ND, multicast and link-local are the stack's. */
-	if (parse(skb, &p))
-		return finish(skb, &p, DROP);
-	if (p.shape == SHAPE_NOT_IP || p.shape == SHAPE_LINK)
-		return finish(skb, &p, PASS);
+	if (parse(skb, p))
+		return DROP;
+	if (p->shape == SHAPE_NOT_IP || p->shape == SHAPE_LINK)
+		return PASS;
 
 	/* 2. A packet like it was decided about a moment ago. */
-	verdict = recall(skb, &p);
+	verdict = recall(skb, p);
 	if (verdict != PASS)
-		return finish(skb, &p, rewrite(skb, &p) ? DROP : verdict);
+		return rewrite(skb, p) ? DROP : verdict;
 
 	/* 3. Which pod is it? A pod sends under its own address only. */
-	if (endpoint_sender(skb, &p))
-		return finish(skb, &p, DROP);
+	if (endpoint_sender(skb, p))
+		return DROP;
 
 	/* 4. Without host routing the stack routes the packet; to_net or to_pod continue. */
 	if (!CONFIG.host_routing)
-		return finish(skb, &p, PASS);
+		return PASS;
 
 	/* 5. Part of a known flow? Then its translation stands. */
-	datagram_find(&p);
-	if (p.shape == SHAPE_FLOW)
-		flow_find(&p);
+	datagram_find(p);
+	if (p->shape == SHAPE_FLOW)
+		flow_find(p);
 	else
-		keep_tuple(&p);
+		keep_tuple(p);
 
 	/* 6. Where does it go? What the kernel must answer goes to it as the pod sent it. */
-	route = route_find(skb, &p);
+	route = route_find(skb, p);
 	if (route == ROUTE_STACK)
-		return finish(skb, &p, PASS);
+		return PASS;
 
 	/* 7. An error about another packet takes the translation of that packet's flow. */
-	if (p.shape == SHAPE_ICMP_ERROR && route == ROUTE_DEVICE && related(skb, &p))
-		return finish(skb, &p, DROP);
+	if (p->shape == SHAPE_ICMP_ERROR && route == ROUTE_DEVICE && related(skb, p))
+		return DROP;
 
 	/* 8. No flow: decide about the source, and open one if this is a first packet. */
-	if (p.direction == DIRECTION_NONE) {
+	if (p->direction == DIRECTION_NONE) {
 		if (route != ROUTE_DEVICE)
-			p.rule = MASQ_LOCAL;
-		else if (masquerade(&p))
-			return finish(skb, &p, DROP);
-		if (p.shape == SHAPE_FLOW && p.opens && flow_open(skb, &p))
-			return finish(skb, &p, DROP);
+			p->rule = MASQ_LOCAL;
+		else if (masquerade(p))
+			return DROP;
+		if (p->shape == SHAPE_FLOW && p->opens && flow_open(skb, p))
+			return DROP;
 	}
 
 	/* 9. Translate and send. */
-	if (route == ROUTE_NODE || (route == ROUTE_DEVICE && p.rule == MASQ_UNMANAGED))
-		return finish(skb, &p, PASS);
-	verdict = remember(skb, &p, route == ROUTE_POD ? DELIVER : FORWARD);
-	return finish(skb, &p, rewrite(skb, &p) ? DROP : verdict);
+	if (route == ROUTE_NODE || (route == ROUTE_DEVICE && p->rule == MASQ_UNMANAGED))
+		return PASS;
+	verdict = remember(skb, p, route == ROUTE_POD ? DELIVER : FORWARD);
+	return rewrite(skb, p) ? DROP : verdict;
 }

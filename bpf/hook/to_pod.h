@@ -4,30 +4,27 @@
  */
 #pragma once
 
-SEC("tc")
-int to_pod(struct __sk_buff *skb)
+static __always_inline int to_pod_path(struct __sk_buff *skb, struct pkt *p)
 {
-	struct pkt p = { .hook = HOOK_TO_POD };
-
 	/* 1. Read the headers; the kernel has judged them already. */
-	if (parse(skb, &p)) {
-		p.reason = FORWARDED;
-		return finish(skb, &p, PASS);
+	if (parse(skb, p)) {
+		p->reason = FORWARDED;
+		return PASS;
 	}
-	if (p.shape != SHAPE_FLOW)
-		return finish(skb, &p, PASS);
+	if (p->shape != SHAPE_FLOW)
+		return PASS;
 
 	/* 2. Which pod is it for? */
-	p.endpoint = endpoint_at(&p, &p.key.daddr);
-	if (!p.endpoint)
-		return finish(skb, &p, PASS);
+	p->endpoint = endpoint_at(p, &p->key.daddr);
+	if (!p->endpoint)
+		return PASS;
 
 	/* 3. A new flow is opened from outside the pod. If the table is full, the packet goes on without a record. */
-	if (flow_find(&p) == DIRECTION_NONE && p.opens) {
-		p.state = FLOW_INBOUND;
-		p.rule = MASQ_LOCAL;
-		if (flow_track(&p))
-			p.reason = FORWARDED;
+	if (flow_find(p) == DIRECTION_NONE && p->opens) {
+		p->state = FLOW_INBOUND;
+		p->rule = MASQ_LOCAL;
+		if (flow_track(p))
+			p->reason = FORWARDED;
 	}
-	return finish(skb, &p, PASS);
+	return PASS;
 }

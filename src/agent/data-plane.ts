@@ -186,17 +186,13 @@ export class DataPlane {
   }
 
   /**
-   * Loads the programs with another configuration, if it is another, and swaps them everywhere; maps and flows stay.
+   * Loads the program with another configuration, if it is another, and swaps it everywhere; maps and flows stay.
    * @throws the faults of the loader; then nothing has changed, and the next call tries again
    */
   reload(config: NodeConfig): void {
     const text = JSON.stringify(config);
     if (text === this.#loaded) return;
-    for (const [ifindex, error] of this.#datapath.reload(config)) {
-      const fault = Fault.from(error);
-      this.#log.error({ error: fault.detail, ifindex }, "device keeps its old programs");
-      this.#deviceFaults.set(ifindex, fault);
-    }
+    this.#datapath.reload(config);
     this.#loaded = text;
   }
 

@@ -19,6 +19,7 @@ import { listPins, mapPin, removePins } from "../maps/pins.ts";
 import { openInner, openPinned } from "../maps/table.ts";
 import type { DeviceMode } from "./attach.ts";
 import { type Datapath, type DatapathOptions, openDatapath } from "./datapath.ts";
+import { PROGRAMS } from "./load.ts";
 
 const OBJECT = new URL("../../build/datapath.bpf.o", import.meta.url).pathname;
 
@@ -88,7 +89,7 @@ test("a first load makes, sizes and pins every map", () => {
   assert.equal(sizes.get("ipcache"), 100);
   assert.equal(sizes.get("events"), 65536);
   assert.ok(datapath.maps.every((map) => !map.adopted));
-  assert.deepEqual([...idsOf(datapath).keys()].sort(), ["from_net", "from_pod", "sweep", "to_net", "to_pod"]);
+  assert.deepEqual([...idsOf(datapath).keys()].sort(), [...PROGRAMS].sort());
   for (const outer of ["flows", "replies"] as const) {
     const tables = openInner(o.bpfRoot, outer);
     assert.deepEqual(
@@ -288,27 +289,47 @@ test("native devices without TCX, and moving from the one to the other", { skip:
   removePins(o.bpfRoot);
 });
 
-test("another configuration is another program on every device, over the same maps", () => {
+/** Whether slot 0 of map `programs` holds the program that `datapath` says is loaded. */
+function behindHooks(datapath: Datapath): boolean {
+  using programs = datapath.table("programs");
+  return programs.get(0) === idsOf(datapath).get("datapath");
+}
+
+test("another configuration is another program behind the same hooks, over the same maps", () => {
   const o = options();
   const ifindex = device();
   using datapath = openDatapath(o);
   datapath.attachDevice(ifindex);
-  const before = datapath.attachments(ifindex);
+  const attached = datapath.attachments(ifindex);
   const maps = datapath.maps.map((map) => map.fd);
-  assert.deepEqual(datapath.reload({ ...CONFIG, masqueradeIpv4: 0 }), new Map());
-  const now = datapath.attachments(ifindex);
+  const before = idsOf(datapath).get("datapath");
+  assert.ok(behindHooks(datapath));
+  datapath.reload({ ...CONFIG, masqueradeIpv4: 0 });
+  assert.notEqual(idsOf(datapath).get("datapath"), before);
+  assert.ok(behindHooks(datapath));
+  assert.deepEqual(datapath.attachments(ifindex), attached);
   assert.deepEqual(
     datapath.maps.map((map) => map.fd),
     maps,
   );
-  for (const [i, attachment] of now.entries()) assert.notEqual(attachment.progId, before[i]?.progId);
-  assert.deepEqual(
-    now.map((a) => a.progId),
-    [idsOf(datapath).get("from_net"), idsOf(datapath).get("to_net")],
-  );
   nl.apply(deleteLink(ifindex));
-  assert.deepEqual([...datapath.reload(CONFIG).keys()], [ifindex]);
+  datapath.reload(CONFIG);
   removePins(o.bpfRoot);
+});
+
+test("a program that is refused leaves the one behind the hooks", () => {
+  const folder = mkdtempSync(`${tmpdir()}/hlt-object-`);
+  try {
+    const o = options();
+    using datapath = openDatapath(o);
+    assert.throws(() => openDatapath({ ...o, objectPath: brokenObject(folder), logFolder: folder }), {
+      code: "VERIFIER",
+    });
+    assert.ok(behindHooks(datapath));
+    removePins(o.bpfRoot);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 });
 
 test("the sweep runs over the flow table", () => {

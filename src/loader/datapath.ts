@@ -34,8 +34,6 @@ export interface SweepRun extends SweepResult {
 export class Datapath implements Disposable {
   readonly #options: DatapathOptions;
   readonly #attacher: Attacher;
-  readonly #pods = new Set<number>();
-  readonly #devices = new Set<number>();
   #loaded: Loaded;
   #sweeps = 0;
   /** From the first byte of the object read to the last map pinned. */
@@ -86,24 +84,20 @@ export class Datapath implements Disposable {
   /** Puts from_pod and to_pod on a pod's device on the node, or in the place of older ones. 0.1 ms. */
   attachPod(ifindex: number): void {
     this.#attacher.attachPod(ifindex, (hook) => this.#programFd(hook));
-    this.#pods.add(ifindex);
   }
 
   /** Takes our programs off; nothing happens if the device is gone, which takes them off itself. */
   detachPod(ifindex: number): void {
-    this.#pods.delete(ifindex);
     this.#attacher.detachPod(ifindex);
   }
 
   /** Puts from_net and to_net on a native device, or in the place of older ones. 25-35 ms for new TCX links. */
   attachDevice(ifindex: number): void {
     this.#attacher.attachDevice(ifindex, (hook) => this.#programFd(hook));
-    this.#devices.add(ifindex);
   }
 
   /** Takes our programs and their pins off a native device, also if it is gone. */
   detachDevice(ifindex: number): void {
-    this.#devices.delete(ifindex);
     this.#attacher.detachDevice(ifindex);
   }
 
@@ -118,26 +112,19 @@ export class Datapath implements Disposable {
   }
 
   /**
-   * Loads the programs again with another configuration and swaps them on every device that this object attached; the
-   * maps stay. If the kernel refuses them nothing has changed. Gives what could not be swapped, by device; those keep
-   * their old programs.
+   * Loads the program again with another configuration and puts it behind the hooks of every device in one write; the
+   * maps stay, and nothing is attached anew. If the kernel refuses it nothing has changed.
    */
-  reload(config: NodeConfig): Map<number, Error> {
+  reload(config: NodeConfig): void {
     const fresh = load({ ...this.#options, config });
+    const kept = new Map(this.#loaded.programs);
+    for (const name of ["datapath", "sweep"] as const) {
+      kept.set(name, fresh.programs.get(name) ?? -1);
+      fresh.programs.set(name, this.#loaded.programs.get(name) ?? -1);
+    }
     // Both hold the same maps: those who were given an fd keep it.
-    closeLoaded({ maps: fresh.maps, programs: this.#loaded.programs });
-    this.#loaded = { maps: this.#loaded.maps, programs: fresh.programs };
-    const failures = new Map<number, Error>();
-    const swap = (ifindex: number, attach: () => void): void => {
-      try {
-        attach();
-      } catch (thrown) {
-        failures.set(ifindex, thrown as Error);
-      }
-    };
-    for (const ifindex of this.#pods) swap(ifindex, () => this.attachPod(ifindex));
-    for (const ifindex of this.#devices) swap(ifindex, () => this.attachDevice(ifindex));
-    return failures;
+    closeLoaded(fresh);
+    this.#loaded = { maps: this.#loaded.maps, programs: kept };
   }
 
   /**

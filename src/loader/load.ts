@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Loads the object: configuration into .rodata, sizes from the options, pinned maps taken over, new ones pinned. Gives
-// fds of maps and programs; what is already attached keeps running its old programs until attach.ts swaps them.
+// fds of maps and programs. The last step puts the new program behind the hooks, for what is attached already as well.
 import { closeSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { mapInfo, objPin } from "../kernel/bpf.ts";
+import { BpfMap } from "../kernel/bpf-map.ts";
 import { jiffyNs } from "../kernel/clock.ts";
 import { errnoName } from "../kernel/errno.ts";
 import { missingFeatures, probe } from "../kernel/features.ts";
-import { allocate } from "../kernel/ffi.ts";
+import { allocate, duplicate } from "../kernel/ffi.ts";
 import { BpfObject, type ObjectMap, takeMessages } from "../kernel/libbpf.ts";
 import { type NodeConfig, nodeConfigCodec } from "../maps/gen/config.ts";
 import { checkLayout, makePinFolders, mapPin, openPin } from "../maps/pins.ts";
@@ -27,8 +28,12 @@ const TEXTS_SECTION = ".rodata.texts";
 /** The verifier writes here only if it refuses a program; untouched pages cost nothing. */
 const LOG_BYTES = 16 << 20;
 
-export const PROGRAMS = ["from_pod", "to_pod", "from_net", "to_net", "sweep"] as const;
+/** The hooks, the program behind them, and the one that user space runs. */
+export const PROGRAMS = ["from_pod", "to_pod", "from_net", "to_net", "datapath", "sweep"] as const;
 export type ProgramName = (typeof PROGRAMS)[number];
+
+/** Of map `programs`: PROGRAM_SLOT, bpf/abi/maps.h. */
+const PROGRAM_SLOT = 0;
 
 /** Entries of each map; bytes, a power of 2, for `events`; of `flows` and `replies` the size of a new table. */
 export type MapSizes = Partial<Record<MapName, number>>;
@@ -57,7 +62,7 @@ export interface LoadedMap {
 /** What a load gives. The fds are the caller's. */
 export interface Loaded {
   readonly maps: ReadonlyMap<MapName, LoadedMap>;
-  readonly programs: ReadonlyMap<ProgramName, number>;
+  readonly programs: Map<ProgramName, number>;
 }
 
 function readObject(path: string): Uint8Array {
@@ -177,11 +182,23 @@ function take(
     const missing = PROGRAMS.find((name) => !programs.has(name));
     if (missing)
       throw faults.OBJECT_LAYOUT({ path: options.objectPath, why: `it has no program ${missing}` });
+    putBehindHooks(maps, programs);
     return { maps, programs };
   } catch (thrown) {
     closeLoaded({ maps, programs });
     throw thrown;
   }
+}
+
+/** One write; from the next packet on every hook runs the new program. */
+function putBehindHooks(
+  maps: ReadonlyMap<MapName, LoadedMap>,
+  programs: ReadonlyMap<ProgramName, number>,
+): void {
+  using slots = new BpfMap(duplicate(maps.get("programs")?.fd ?? -1), "programs");
+  slots.keyView.setUint32(0, PROGRAM_SLOT, true);
+  slots.valueView.setUint32(0, programs.get("datapath") ?? -1, true);
+  slots.update();
 }
 
 /** Closes the fds; what is pinned or attached lives on. */

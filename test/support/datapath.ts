@@ -268,9 +268,10 @@ export class TestDatapath implements Disposable {
     for (const fd of templates) closeSync(fd);
     if (loaded)
       throw new Error(`${OBJECT}: refused by the kernel (${loaded}); bpftool -d prog loadall shows why`);
-    for (const name of [...HOOKS, "sweep"]) {
+    for (const name of [...HOOKS, "datapath", "sweep"]) {
       this.#programs.set(name, libbpf.programFd(libbpf.findProgram(this.#object, cString(name))));
     }
+    this.#setSlot("programs", 0, this.program("datapath"));
     this.flows = this.#inner("flows", flowKeyCodec, flowCodec, tableSize);
     this.replies = this.#inner("replies", flowKeyCodec, replyCodec, tableSize);
     this.#events = new Events(this.#mapFd("events"), MAPS.events.maxEntries);
@@ -295,7 +296,7 @@ export class TestDatapath implements Disposable {
     return fd;
   }
 
-  #setSlot(name: "flows" | "replies", slot: number, fd: number): void {
+  #setSlot(name: "flows" | "replies" | "programs", slot: number, fd: number): void {
     using outer = new BpfMap(this.#mapFd(name), name);
     outer.keyView.setUint32(0, slot, true);
     outer.valueView.setUint32(0, fd, true);

@@ -158,6 +158,20 @@ export const MAPS = {
     key: prefixCodec,
     value: prefixRuleCodec,
   } satisfies MapRow<Prefix, PrefixRule>,
+  /** The one program behind all hooks, in slot 0: a write here swaps it on every device at once. Written by the loader. */
+  programs: {
+    name: "programs",
+    doc: "The one program behind all hooks, in slot 0: a write here swaps it on every device at once. Written by the loader.",
+    type: 3,
+    typeName: "prog_array",
+    keySize: 4,
+    valueSize: 4,
+    maxEntries: 1,
+    flags: 0,
+    perCpu: false,
+    key: u32Codec,
+    value: u32Codec,
+  } satisfies MapRow<number, number>,
   /** What packets of the busiest flows were told in this tick, by a hash of their tuple. Only the data plane uses it. */
   recent: {
     name: "recent",
