@@ -10,7 +10,6 @@ import { addressOf, allocate, bpf, errno, refused } from "./ffi.ts";
 export const UpdateFlag = { any: 0, noExist: 1, exist: 2 } as const;
 
 const PERCPU_TYPES: readonly number[] = [MapType.percpuHash, MapType.percpuArray];
-const MAP_IN_MAP_TYPES: readonly number[] = [12, 13];
 
 /** Processors that the kernel may ever have, which is what per-CPU values are laid out for. */
 export function possibleCpus(): number {
@@ -123,14 +122,9 @@ export class BpfMap implements Disposable {
     throw this.#refused("map.next_key", name);
   }
 
-  /** Whether the kernel reads entries of this type in batches (hashes, arrays, LPM tries; not maps of maps). */
-  get batched(): boolean {
-    return !MAP_IN_MAP_TYPES.includes(this.info.type);
-  }
-
   /**
    * All entries, batch by batch; the arrays are reused by the next batch. Entries that come or go meanwhile may be
-   * missed. BPF_MAP_LOOKUP_BATCH.
+   * missed. BPF_MAP_LOOKUP_BATCH, which the kernel has for hashes, arrays and LPM tries.
    */
   *batches(chunk = 4096): Generator<Batch> {
     let room = Math.max(1, Math.min(chunk, this.info.maxEntries));

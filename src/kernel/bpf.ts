@@ -34,6 +34,7 @@ export const BpfCommand = {
 export const MapType = {
   hash: 1,
   array: 2,
+  progArray: 3,
   percpuHash: 5,
   percpuArray: 6,
   lruHash: 9,

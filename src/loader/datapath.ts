@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The data plane as the agent holds it: loaded once per node, attached per device, swapped as a whole when the
+// The data plane as the agent holds it: loaded once per node, attached per device, swapped in one write when the
 // configuration changes. Closing it leaves everything attached and pinned: the kernel carries on alone.
 import { performance } from "node:perf_hooks";
 import { type ProgInfo, progInfo, progTestRun } from "../kernel/bpf.ts";

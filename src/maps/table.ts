@@ -20,7 +20,7 @@ export type TableOf<N extends MapName> = Table<KeyOf<(typeof MAPS)[N]>, ValueOf<
 export type Row<K, V> = Pick<MapShape<K, V>, "key" | "value">;
 
 /** Types whose entries are not made or removed, only overwritten. */
-const FIXED_TYPES: readonly number[] = [MapType.array, MapType.percpuArray];
+const FIXED_TYPES: readonly number[] = [MapType.array, MapType.progArray, MapType.percpuArray];
 
 /**
  * A map with typed keys and values. Reading a per-CPU map gives its values through `getPerCpu` and `entriesPerCpu`

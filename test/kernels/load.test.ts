@@ -10,6 +10,7 @@ import { Fault } from "../../src/base/fault.ts";
 import { missingFeatures, probe } from "../../src/kernel/features.ts";
 import { mountBpffs, unmount } from "../../src/kernel/mount.ts";
 import { openDatapath } from "../../src/loader/datapath.ts";
+import { PROGRAMS } from "../../src/loader/load.ts";
 import type { NodeConfig } from "../../src/maps/gen/config.ts";
 import { ALL_OFF, ALL_ON, OBJECT } from "../support/datapath.ts";
 
@@ -66,7 +67,7 @@ for (const [index, [what, config]] of rows.entries()) {
     const sizes = { flows: 64, replies: 64, events: 4096 };
     try {
       using datapath = openDatapath({ objectPath: OBJECT, bpfRoot, config, sizes, logFolder: folder });
-      assert.equal(datapath.programs().length, 5);
+      assert.equal(datapath.programs().length, PROGRAMS.length);
     } catch (thrown) {
       assert.fail(explain(thrown));
     }
