@@ -93,7 +93,7 @@ async function countSlots(
 
 const isOuter = (name: MapName): name is OuterName => "inner" in MAPS[name];
 /** Arrays are neither full nor empty, and the ring buffer is not made of entries. */
-const UNCOUNTED: readonly string[] = ["array", "percpu_array", "ringbuf"];
+const UNCOUNTED: readonly string[] = ["array", "percpu_array", "prog_array", "ringbuf"];
 
 async function countMaps(dataPlane: DataPlane): Promise<{ maps: MapCount[]; flows: FlowCounts }> {
   const maps: MapCount[] = [];

@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { closeSync } from "node:fs";
 import { join } from "node:path";
 import { mapCreate, progInfo, progTestRun } from "../../src/kernel/bpf.ts";
-import { BpfMap, UpdateFlag } from "../../src/kernel/bpf-map.ts";
+import { BpfMap } from "../../src/kernel/bpf-map.ts";
 import { jiffyNs } from "../../src/kernel/clock.ts";
 import { allocate, cString, libc, openLibrary, viewOf } from "../../src/kernel/ffi.ts";
 import { withNetns } from "../../src/kernel/netns.ts";
@@ -27,6 +27,7 @@ import {
   SWEEP_RESULT_SIZE,
   type SweepResult,
 } from "../../src/maps/gen/types.ts";
+import { Entries } from "./entries.ts";
 
 const ROOT = join(import.meta.dirname, "../..");
 export const OBJECT = join(ROOT, "build/datapath.bpf.o");
@@ -105,81 +106,6 @@ const libbpf = {
   dup: declare("int fcntl(int fd, int command, int least)") as (fd: number, c: number, l: number) => number,
 };
 const F_DUPFD_CLOEXEC = 1030;
-
-/** Typed entries of one map; keys and values by the generated codecs. */
-export class Entries<K, V> {
-  readonly #map: BpfMap;
-  readonly #key: Codec<K>;
-  readonly #value: Codec<V>;
-
-  constructor(fd: number, key: Codec<K>, value: Codec<V>, name: string) {
-    this.#map = new BpfMap(fd, name);
-    this.#key = key;
-    this.#value = value;
-  }
-
-  get fd(): number {
-    return this.#map.fd;
-  }
-
-  set(key: K, value: V): void {
-    this.#key.write(this.#map.keyView, 0, key);
-    this.#value.write(this.#map.valueView, 0, value);
-    this.#map.update(UpdateFlag.any);
-  }
-
-  get(key: K): V | undefined {
-    this.#key.write(this.#map.keyView, 0, key);
-    return this.#map.lookup() ? this.#value.read(this.#map.valueView, 0) : undefined;
-  }
-
-  /** The values of all processors; empty if there is no entry. */
-  getPerCpu(key: K): V[] {
-    this.#key.write(this.#map.keyView, 0, key);
-    if (!this.#map.lookup()) return [];
-    const at = (_: unknown, cpu: number): V => this.#value.read(this.#map.valueView, cpu * this.#map.stride);
-    return Array.from({ length: this.#map.cpus }, at);
-  }
-
-  delete(key: K): void {
-    this.#key.write(this.#map.keyView, 0, key);
-    this.#map.delete();
-  }
-
-  entries(): [K, V][] {
-    return this.entriesPerCpu().map(([key, values]) => [key, values[0] as V]);
-  }
-
-  /** Every entry with the values of all processors; one value if the map is not per CPU. */
-  entriesPerCpu(): [K, V[]][] {
-    const { info, stride, cpus } = this.#map;
-    const found: [K, V[]][] = [];
-    for (const { keys, values, count } of this.#map.batches()) {
-      const keyView = new DataView(keys.buffer);
-      const valueView = new DataView(values.buffer);
-      for (let i = 0; i < count; i++) {
-        const ofCpu = (_: unknown, cpu: number): V => this.#value.read(valueView, (i * cpus + cpu) * stride);
-        found.push([this.#key.read(keyView, i * info.keySize), Array.from({ length: cpus }, ofCpu)]);
-      }
-    }
-    return found;
-  }
-
-  /** Writes zeros for every processor. */
-  zero(key: K): void {
-    this.#key.write(this.#map.keyView, 0, key);
-    this.#map.value.fill(0);
-    this.#map.update(UpdateFlag.any);
-  }
-
-  clear(): void {
-    for (const [key] of this.entries()) this.delete(key);
-  }
-
-  close(): void {
-    this.#map.close();
-  }
-}
 
 /** The ring buffer `events`, read through its mapping (Documentation/bpf/ringbuf.rst). */
 class Events {
