@@ -51,7 +51,8 @@ static __always_inline struct flow *flow_of(struct pkt *p)
 		p->stale = f != NULL;
 	}
 	keep_tuple(p);
-	if (echo && p->opens)
+	/* A SYN answers nothing, whatever flow the other side once opened between these ports. */
+	if (p->opens && p->key.proto != IPPROTO_UDP)
 		return NULL;
 	key_reverse(&key, &p->key);
 	f = flow_get(&key);

@@ -227,6 +227,23 @@ const native = forAll((f, t): Row[] => [
   },
 ]).flat();
 
+const syn = FAMILIES.flatMap((f): Row[] => [
+  {
+    name: `IPv${f} SYN of a pod between the ports of a flow opened outside opens its own, masqueraded`,
+    given: inbound(f, TCP, INTERNET),
+    hook: "from_pod",
+    device: "hlb",
+    packet: fromPodB(f, POD_B, INTERNET).tcp({ sport: SERVICE_PORT, dport: PORT, flags: "S" }),
+    expect: {
+      verdict: "redirect",
+      rule: "MASQ_POD",
+      packet: "any",
+      fresh: true,
+      flows: (entries) => assert.equal(entries.length, 2),
+    },
+  },
+]);
+
 /** Packets of TCP that no record knows, and what they must not do. */
 const late = FAMILIES.flatMap((f): Row[] => [
   {
@@ -355,4 +372,4 @@ const lives = FAMILIES.flatMap((f) =>
   }),
 );
 
-runRows(import.meta.filename, () => bench, [...established, ...native, ...late, ...lives]);
+runRows(import.meta.filename, () => bench, [...established, ...native, ...syn, ...late, ...lives]);
