@@ -43,6 +43,8 @@ struct prefix_rule {
 	__u32 source DOC("index of the input line that asked for it, in the agent's source table");
 };
 
+#define IDENTITY_HOST 1
+
 struct remote {
 	__u32 identity DOC("security identity: 1 host, 2 world, 6 remote-node, 7 kube-apiserver, 256 and up pods");
 	__u32 flags DOC("bits of enum remote_flag");

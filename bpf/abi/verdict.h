@@ -72,7 +72,9 @@ enum flow_state { FLOW_STATES(ENUM_ROW) };
 
 enum endpoint_flag { ENDPOINT_FLAGS(ENUM_ROW) };
 
-#define DEVICE_FLAGS(X) X(1, DEVICE_L3, "no link header (tun, WireGuard)")
+#define DEVICE_FLAGS(X)                                                        \
+	X(1, DEVICE_L3, "no link header (tun, WireGuard)")                     \
+	X(2, DEVICE_BY_SOURCE, "the node has routing rules: what the stack sends here by a pod's address may be due elsewhere")
 
 enum device_flag { DEVICE_FLAGS(ENUM_ROW) };
 

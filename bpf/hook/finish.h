@@ -64,7 +64,7 @@ __noinline int finish(struct __sk_buff *skb, struct pkt *p, int verdict)
 	}
 	if (verdict == DELIVER) {
 		code = bpf_redirect_peer(p->out_ifindex, 0);
-	} else if (verdict == FORWARD) {
+	} else if (verdict == FORWARD || verdict == DETOUR) {
 		skb->mark |= MARK_DECIDED;
 		code = bpf_redirect_neigh(p->out_ifindex, &p->next_hop, sizeof(p->next_hop), 0);
 	} else if (verdict == DROP) {

@@ -34,19 +34,24 @@ static __always_inline int from_pod_path(struct __sk_buff *skb, struct pkt *p)
 	else
 		keep_tuple(p);
 
-	/* 6. Where does it go? What the kernel must answer goes to it as the pod sent it. */
+	/* 6. Where does it go, and if there is no flow yet, must it leave under the node's address (rules 5 to 9)? What the kernel
+	 * must answer goes to it as the pod sent it. */
 	route = route_find(skb, p);
 	if (route == ROUTE_STACK)
 		return PASS;
 
-	/* 7. An error about another packet takes the translation of that packet's flow. */
-	if (p->shape == SHAPE_ICMP_ERROR && route == ROUTE_DEVICE && related(skb, p))
-		return DROP;
+	/* 7. An error about another packet takes the translation of that packet's flow, or without one the pod's own way. */
+	if (p->shape == SHAPE_ICMP_ERROR && route == ROUTE_DEVICE) {
+		if (related(skb, p))
+			return DROP;
+		if (p->direction != DIRECTION_NONE && !leaves_as_node(p))
+			route = route_find(skb, p);
+	}
 
-	/* 8. No flow: decide about the source, and open one if this is a first packet. */
+	/* 8. No flow: choose the source, and open one if this is a first packet. */
 	if (p->direction == DIRECTION_NONE) {
 		if (route != ROUTE_DEVICE)
-			p->rule = MASQ_LOCAL;
+			masquerade_no(p, MASQ_LOCAL);
 		else if (masquerade(p))
 			return DROP;
 		if (p->shape == SHAPE_FLOW && p->opens && flow_open(skb, p))

@@ -10,6 +10,19 @@ static __always_inline bool tunnel_packet(const struct pkt *p)
 	return CONFIG.tunnel_port && p->key.proto == IPPROTO_UDP && p->key.dport == bpf_htons(CONFIG.tunnel_port);
 }
 
+/* Whether the source is another address of the node than the device's: the agent lists them all. */
+__noinline int from_node(struct pkt *p)
+{
+	struct prefix source = { .prefixlen = 128 };
+	struct remote *who;
+
+	if (!p)
+		return false;
+	source.addr = p->key.saddr;
+	who = bpf_map_lookup_elem(&ipcache, &source);
+	return who && who->identity == IDENTITY_HOST;
+}
+
 static __always_inline int to_net_path(struct __sk_buff *skb, struct pkt *p)
 {
 	__u32 ifindex = skb->ifindex;
@@ -33,7 +46,7 @@ static __always_inline int to_net_path(struct __sk_buff *skb, struct pkt *p)
 	keep_tuple(p);
 
 	/* 3. The node's own traffic: rules 1 and 2. */
-	if (addr_equal(&p->key.saddr, p->v6 ? &device->addr6 : &device->addr4)) {
+	if (addr_equal(&p->key.saddr, p->v6 ? &device->addr6 : &device->addr4) || (!endpoint_at_source(p) && from_node(p))) {
 		p->rule = tunnel_packet(p) ? MASQ_NEVER : MASQ_HOST;
 		if (p->shape == SHAPE_ICMP_ERROR)
 			return related(skb, p) ? DROP : PASS;
@@ -48,24 +61,34 @@ static __always_inline int to_net_path(struct __sk_buff *skb, struct pkt *p)
 	}
 
 	/* 4. Whose packet did the stack route? Rule 10: forwarded traffic that is no pod's. */
-	if (!endpoint_at_source(p)) {
+	if (!p->endpoint) {
 		p->rule = MASQ_FORWARDED;
 		return PASS;
 	}
 
-	/* 5. A known flow keeps its translation; rule 3: a reply has none. Else decide, and open it. */
-	if (p->shape == SHAPE_FLOW)
-		flow_find(p);
+	/* 5. A known flow keeps its translation; rule 3: a reply has none. One that stayed with the stack until now is decided anew. */
+	if (p->shape == SHAPE_FLOW && flow_find(p) == DIRECTION_FORWARD)
+		flow_strayed(p);
 	else if (p->shape == SHAPE_ICMP_ERROR && related(skb, p))
 		return DROP;
+	if (p->direction == DIRECTION_NONE)
+		masquerade_rule(p);
+
+	/* 6. The stack has routed it as the pod's: what leaves under the node's address may have another way, and source. */
+	p->out_ifindex = ifindex;
+	if (leaves_as_node(p))
+		route_again(skb, p, device->flags & DEVICE_BY_SOURCE);
+
+	/* 7. No flow: choose the source, and open one if this is a first packet. */
 	if (p->direction == DIRECTION_NONE) {
-		p->out_ifindex = ifindex;
 		if (masquerade(p))
 			return DROP;
 		if (p->shape == SHAPE_FLOW && p->opens && flow_open(skb, p))
 			return DROP;
 	}
 
-	/* 6. Translate; the stack has routed it and sends it. */
-	return rewrite(skb, p) ? DROP : PASS;
+	/* 8. Translate; the stack has routed it and sends it, unless it goes another way. */
+	if (rewrite(skb, p))
+		return DROP;
+	return p->out_ifindex == ifindex ? PASS : DETOUR;
 }

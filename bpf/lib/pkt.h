@@ -16,6 +16,7 @@ enum verdict {
 	DROP,     /* pkt.reason says why */
 	DELIVER,  /* pkt.out_ifindex, smac, dmac: into a local pod */
 	FORWARD,  /* pkt.out_ifindex, next_hop: out of a native device */
+	DETOUR,   /* the same for what the stack has forwarded already: its TTL stays */
 };
 
 /* What kind of packet it is to the flow table. */

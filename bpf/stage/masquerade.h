@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Must this pod's packet leave under the node's address? From the configuration, the destination and the device, in the
- * numbered order of enum masquerade_rule; for from_pod and, on the plain-stack path, to_net. Rules 1, 2, 3, 10 and 11 are
- * decided by the hooks before they ask; rule 4 (egress gateway) will stand where its number is.
+/* Must this pod's packet leave under the node's address, and under which? From the configuration, the destination and the
+ * device, in the numbered order of enum masquerade_rule; for from_pod and to_net. Rules 5 to 9 ask for the destination only, so
+ * they are decided before the route, which depends on them. Rules 1, 2, 3, 10 and 11 are decided by the hooks before they ask;
+ * rule 4 (egress gateway) will stand where its number is.
  */
 #pragma once
 
-/* Rules 5 to 9 of one packet. Sets rule_arg and remote_identity. */
-static __always_inline enum masquerade_rule masquerade_rule(struct pkt *p)
+static __always_inline enum masquerade_rule rule_for(struct pkt *p)
 {
 	struct prefix to = { .prefixlen = 128, .addr = p->key.daddr };
 	struct prefix_rule *kept;
@@ -35,7 +35,22 @@ static __always_inline enum masquerade_rule masquerade_rule(struct pkt *p)
 	return MASQ_POD;
 }
 
-/* Decides about a packet without a live flow that leaves by device out_ifindex. Sets rule; for rule 9 xsaddr and state, for
+/* Rules 5 to 9 for a packet without a live flow. Sets rule, rule_arg and remote_identity. */
+__noinline int masquerade_rule(struct pkt *p)
+{
+	if (p)
+		p->rule = rule_for(p);
+	return 0;
+}
+
+/* Says that the packet stays with the node's stack: rules 11 and 12. */
+static __always_inline void masquerade_no(struct pkt *p, enum masquerade_rule rule)
+{
+	p->rule = rule;
+	p->rule_arg = 0;
+}
+
+/* Carries out the rule for a packet without a live flow that leaves by device out_ifindex. For rule 9 sets xsaddr and state, for
  * which flow_open then finds a port. Gives -1 with a reason if it must not leave.
  */
 __noinline int masquerade(struct pkt *p)
@@ -48,10 +63,9 @@ __noinline int masquerade(struct pkt *p)
 	out = p->out_ifindex;
 	device = bpf_map_lookup_elem(&devices, &out);
 	if (!device) {
-		p->rule = MASQ_UNMANAGED;
+		masquerade_no(p, MASQ_UNMANAGED);
 		return 0;
 	}
-	p->rule = masquerade_rule(p);
 	if (p->rule != MASQ_POD)
 		return 0;
 	/* What has no ports, or has lost its first fragment, must not leave under the pod's address. */

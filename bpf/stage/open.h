@@ -110,3 +110,26 @@ __noinline int flow_open(struct __sk_buff *skb, struct pkt *p)
 		return 0;
 	return err == -EEXIST ? drop(p, DROP_CT_INSERT_FAILED) : -1;
 }
+
+/* For an opener's packet that leaves by a native device though its flow stayed with the node's stack so far: its destination was
+ * the node's, or its device was not ours. Untranslated it would leak, so the record ends and the packet is decided about as a
+ * first one. A TCP connection by a device that has become ours goes on as it is.
+ */
+__noinline int flow_strayed(struct pkt *p)
+{
+	struct flow_key key;
+	struct flow *f;
+	__u32 slot;
+
+	if (!p || (p->rule != MASQ_LOCAL && (p->rule != MASQ_UNMANAGED || !p->opens)))
+		return 0;
+	key = p->key;
+	for (slot = 0; slot < 2; slot++) {
+		f = flow_in(slot, &key);
+		if (f && flow_take(f, flow_expires(f)))
+			flow_remove(slot, f, &key);
+	}
+	p->direction = DIRECTION_NONE;
+	p->state = 0;
+	return 0;
+}

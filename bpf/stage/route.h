@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Where does the packet go? From its destination, for from_pod: to a local pod, out of a device by the kernel's routing
- * table, or to the node's stack, which also answers for everything that must not be forwarded (ICMP errors).
+/* Where does the packet go? From its destination and the address that it will leave under, for from_pod: to a local pod, out of a
+ * device by the kernel's routing table, or to the node's stack, which also answers for everything that must not be forwarded
+ * (ICMP errors). What will leave under an address of the node is routed as the node's own: a rule "from the pod's address", as
+ * clouds write them to send a pod out of a further NIC, is not for it.
  */
 #pragma once
 
@@ -16,7 +18,7 @@ enum route {
 	ROUTE_STACK,  /* the kernel must answer: TTL used up, larger than the route's MTU, forwarding off, prohibited */
 };
 
-static __always_inline void fib_from(struct bpf_fib_lookup *fib, struct __sk_buff *skb, const struct pkt *p)
+static __always_inline void fib_from(struct bpf_fib_lookup *fib, struct __sk_buff *skb, const struct pkt *p, bool as_node)
 {
 	/* With a length the lookup also minds path MTU exceptions and locked MTUs of routes, and gives the MTU back. */
 	fib->tot_len = segment_bytes(skb, p);
@@ -24,14 +26,17 @@ static __always_inline void fib_from(struct bpf_fib_lookup *fib, struct __sk_buf
 	fib->sport = p->key.sport;
 	fib->dport = p->key.dport;
 	fib->ifindex = skb->ifindex;
+	/* A packet of the node's own has no source while its route is looked for. */
 	if (p->v6) {
 		fib->family = AF_INET6;
-		__builtin_memcpy(fib->ipv6_src, &p->key.saddr, sizeof(struct addr));
 		__builtin_memcpy(fib->ipv6_dst, &p->xdaddr, sizeof(struct addr));
+		if (!as_node)
+			__builtin_memcpy(fib->ipv6_src, &p->key.saddr, sizeof(struct addr));
 	} else {
 		fib->family = AF_INET;
-		fib->ipv4_src = p->key.saddr.w[3];
 		fib->ipv4_dst = p->xdaddr.w[3];
+		if (!as_node)
+			fib->ipv4_src = p->key.saddr.w[3];
 	}
 }
 
@@ -49,13 +54,49 @@ static __always_inline void take_route(struct pkt *p, const struct bpf_fib_looku
 		addr_from_v4(&p->route_source, fib->ipv4_src);
 }
 
-/* Finds the way of the packet with destination xdaddr. Sets what enum route says. */
-__noinline int route_find(struct __sk_buff *skb, struct pkt *p)
+/* Asks the kernel's routing table: for a packet of the node's own, or of the pod's. Gives no ROUTE_POD. */
+__noinline int route_ask(struct __sk_buff *skb, struct pkt *p, bool as_node)
 {
 	struct bpf_fib_lookup fib = {};
 	bool source = CONFIG.masquerade_to_route_source;
-	struct addr to;
 	int found;
+
+	if (!p)
+		return ROUTE_STACK;
+	fib_from(&fib, skb, p, as_node);
+	found = bpf_fib_lookup(skb, &fib, sizeof(fib), FIB_SKIP_NEIGH | (source ? FIB_SOURCE : 0));
+	if (found == -EINVAL) {
+		source = false;
+		found = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
+	}
+	if (found == BPF_FIB_LKUP_RET_NOT_FWDED)
+		return ROUTE_NODE;
+	if (found != BPF_FIB_LKUP_RET_SUCCESS && found != BPF_FIB_LKUP_RET_NO_NEIGH)
+		return ROUTE_STACK;
+	take_route(p, &fib, source);
+	return ROUTE_DEVICE;
+}
+
+/* Whether the packet leaves under an address of the node if it leaves by a native device: its record says so, or for want of one
+ * the rule for its destination. */
+static __always_inline bool leaves_as_node(const struct pkt *p)
+{
+	if (p->direction == DIRECTION_NONE)
+		return p->rule == MASQ_POD;
+	return p->direction == DIRECTION_FORWARD && (p->state & FLOW_XSOURCE);
+}
+
+static __always_inline bool device_native(__u32 ifindex)
+{
+	return bpf_map_lookup_elem(&devices, &ifindex) != NULL;
+}
+
+/* Finds the way of the packet with destination xdaddr. Sets what enum route says, and without a flow the rule. */
+__noinline int route_find(struct __sk_buff *skb, struct pkt *p)
+{
+	bool as_node;
+	struct addr to;
+	int route;
 
 	if (!p)
 		return ROUTE_STACK;
@@ -65,16 +106,32 @@ __noinline int route_find(struct __sk_buff *skb, struct pkt *p)
 		return p->ttl > TTL_LAST ? ROUTE_POD : ROUTE_STACK;
 	if (p->direction == DIRECTION_FORWARD && (p->rule == MASQ_LOCAL || p->rule == MASQ_UNMANAGED))
 		return ROUTE_NODE;
-	fib_from(&fib, skb, p);
-	found = bpf_fib_lookup(skb, &fib, sizeof(fib), FIB_SKIP_NEIGH | (source ? FIB_SOURCE : 0));
-	if (found == -EINVAL) {
-		source = false;
-		found = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
-	}
-	if (found == BPF_FIB_LKUP_RET_NOT_FWDED)
-		return ROUTE_NODE;
-	if ((found != BPF_FIB_LKUP_RET_SUCCESS && found != BPF_FIB_LKUP_RET_NO_NEIGH) || p->ttl <= TTL_LAST)
-		return ROUTE_STACK;
-	take_route(p, &fib, source);
-	return ROUTE_DEVICE;
+	if (p->direction == DIRECTION_NONE)
+		masquerade_rule(p);
+	as_node = leaves_as_node(p);
+	route = route_ask(skb, p, as_node);
+	/* By another device it would leave as it is, and the node may have no way at all: then the pod's own counts. */
+	if (as_node && (route == ROUTE_NODE || (route == ROUTE_DEVICE && !device_native(p->out_ifindex))))
+		route = route_ask(skb, p, false);
+	return route == ROUTE_DEVICE && p->ttl <= TTL_LAST ? ROUTE_STACK : route;
+}
+
+/* For a packet that the stack has routed by the pod's address, and that leaves under the node's: its way as the node's own, if it
+ * may be another one (the device says so, for that costs a look-up), or the route's source is asked for. Sets out_ifindex and
+ * next_hop if that is by another native device, and route_source.
+ */
+__noinline int route_again(struct __sk_buff *skb, struct pkt *p, bool by_source)
+{
+	__u32 chosen = skb->ifindex;
+	bool first;
+
+	if (!p)
+		return 0;
+	first = p->direction == DIRECTION_NONE;
+	if (!by_source && !(first && CONFIG.masquerade_to_route_source))
+		return 0;
+	if (route_ask(skb, p, true) == ROUTE_DEVICE && device_native(p->out_ifindex))
+		return 0;
+	p->out_ifindex = chosen;
+	return 0;
 }

@@ -47,10 +47,14 @@ export interface TopologyOptions {
   readonly servers?: boolean;
 }
 
-/** Feeds ip(8) a batch of commands inside a namespace; a failing line throws with what ip said. */
-export function ip(netns: string, lines: readonly string[]): void {
+/**
+ * Feeds ip(8) a batch of commands inside a namespace; a failing line throws with what ip said. Of `rule` it takes IPv6
+ * addresses only if told the family.
+ */
+export function ip(netns: string, lines: readonly string[], family?: 4 | 6): void {
+  const args = [...(family === undefined ? [] : [`-${family}`]), "-batch", "-"];
   const run = (): string =>
-    execFileSync("ip", ["-batch", "-"], { input: `${lines.join("\n")}\n`, encoding: "utf8", stdio: "pipe" });
+    execFileSync("ip", args, { input: `${lines.join("\n")}\n`, encoding: "utf8", stdio: "pipe" });
   withNetns(netns, run);
 }
 

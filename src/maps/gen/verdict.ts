@@ -183,12 +183,15 @@ export const endpointFlagText: Readonly<Record<number, string>> = {
 export const DeviceFlag = {
   /** No link header (tun, WireGuard). */
   DEVICE_L3: 1,
+  /** The node has routing rules: what the stack sends here by a pod's address may be due elsewhere. */
+  DEVICE_BY_SOURCE: 2,
 } as const;
 export type DeviceFlag = (typeof DeviceFlag)[keyof typeof DeviceFlag];
 
 /** Texts of enum device_flag by number. */
 export const deviceFlagText: Readonly<Record<number, string>> = {
   1: "no link header (tun, WireGuard)",
+  2: "the node has routing rules: what the stack sends here by a pod's address may be due elsewhere",
 };
 
 /** enum remote_flag. */
