@@ -23,20 +23,19 @@ export function attachIngress(node: PacketNode, device: keyof Devices, programFd
   );
 }
 
-/** The far end of one of the node's cables: frames put in arrive at the node. */
-export class FarEnd implements Disposable {
+/** Sends frames from a device as they are given. */
+export class FrameSocket implements Disposable {
   readonly #fd: number;
 
-  constructor(node: PacketNode, device: keyof Devices) {
-    const name = `far-${device}`;
-    this.#fd = withNetns(node.far, () => {
+  constructor(netns: string, device: string) {
+    this.#fd = withNetns(netns, () => {
       using netlink = openRtNetlink();
       const fd = checked("socket.open", "packet", libc.socket(AF_PACKET, SOCK_RAW, 0));
       const address = allocate(SOCKADDR_LL_BYTES);
       const view = new DataView(address.buffer);
       view.setUint16(0, AF_PACKET, true);
-      view.setInt32(4, getLink(netlink, name).index, true);
-      checked("socket.bind", name, libc.bind(fd, address, address.length));
+      view.setInt32(4, getLink(netlink, device).index, true);
+      checked("socket.bind", device, libc.bind(fd, address, address.length));
       return fd;
     });
   }
@@ -47,5 +46,12 @@ export class FarEnd implements Disposable {
 
   [Symbol.dispose](): void {
     closeSync(this.#fd);
+  }
+}
+
+/** The far end of one of the node's cables: frames put in arrive at the node. */
+export class FarEnd extends FrameSocket {
+  constructor(node: PacketNode, device: keyof Devices) {
+    super(node.far, `far-${device}`);
   }
 }

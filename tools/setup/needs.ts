@@ -133,6 +133,20 @@ export const NEEDS: readonly Need[] = [
     present: program(/^traceroute/),
   },
   {
+    name: "tracepath",
+    why: "tests of path MTU discovery",
+    for: "test",
+    packages: [["iputils-tracepath"]],
+    present: program(/^tracepath$/),
+  },
+  {
+    name: "ethtool",
+    why: "tests without offloads",
+    for: "test",
+    packages: [["ethtool"]],
+    present: program(/^ethtool$/),
+  },
+  {
     name: "kubectl",
     why: "tests of the API server",
     for: "test",
