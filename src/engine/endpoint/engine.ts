@@ -81,7 +81,7 @@ export class EndpointEngine {
     return { adopted: this.list(), gone, faults: found };
   }
 
-  /** Connects a loaded data plane, at start and after each reload: every pod gets its entries and its programs. */
+  /** Connects a loaded data plane, at start: every pod gets its entries and its programs. */
   connect(ports: EndpointPorts): Fault[] {
     this.#ports = ports;
     const found: Fault[] = [];
