@@ -105,6 +105,7 @@ export class Agent {
     this.publisher = new Publisher(this.client, this.log);
     this.pods = new Pods({
       netlink: this.#netlink,
+      openNetlink: openRtNetlink,
       files: this.files,
       log: this.log,
       onChange: (endpoint, gone) => this.#publishEndpoint(endpoint, gone),
@@ -369,7 +370,7 @@ export class Agent {
     this.#stopped = true;
     this.pods.setNotReady("the agent is stopping");
     for (const timer of this.#timers) clearTimeout(timer);
-    await this.#queue.idle();
+    await Promise.all([this.#queue.idle(), this.pods.idle()]);
     this.ipMasq.close();
     this.network.close();
     this.#events?.close();

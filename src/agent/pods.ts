@@ -66,6 +66,7 @@ export class Pods {
   /** Endpoints of the state folder that had lost their device when the agent started. */
   goneAtStart: readonly Endpoint[] = [];
   readonly #onChange: (endpoint: Endpoint, gone: boolean) => void;
+  readonly #removals = new Set<Promise<boolean>>();
   /** Why pods cannot be added; set by the composition. */
   #notReady: string | undefined = "starting";
   #mtu = 1500;
@@ -73,6 +74,7 @@ export class Pods {
   /** Restores what the state folder holds. `onChange` is told of every endpoint that comes or goes afterwards. */
   constructor(options: {
     netlink: RtNetlink;
+    openNetlink: () => RtNetlink;
     files: StateFiles;
     log: Log;
     onChange: (endpoint: Endpoint, gone: boolean) => void;
@@ -83,6 +85,7 @@ export class Pods {
     const saved = this.#loadAllocations();
     this.engine = new EndpointEngine({
       netlink: options.netlink,
+      openNetlink: options.openNetlink,
       stateDir: options.files.stateDir,
       ...(saved === undefined ? {} : { nextId: saved.nextEndpointId }),
     });
@@ -157,13 +160,13 @@ export class Pods {
   }
 
   /** @throws the faults of addresses and of wiring; nothing is left behind then */
-  add(request: PodRequest): PodInterface {
+  async add(request: PodRequest): Promise<PodInterface> {
     const known = this.engine.find(request);
     if (known !== undefined) {
       if (known.netns === request.netns && this.engine.problems(known).length === 0)
         return podInterface(known);
       // The same container with another namespace, or with a device that is lost: made anew.
-      this.remove(request);
+      await this.remove(request);
     }
     const { containerId, ifName, netns, podName, podNamespace, args, config } = request;
     const lease = this.#ipam.allocate({ containerId, ifName, network: config.name });
@@ -189,8 +192,20 @@ export class Pods {
     }
   }
 
-  remove(attachment: Attachment): boolean {
-    const endpoint = this.engine.remove(attachment);
+  /** Whether there was anything. Calls for one attachment are made one after the other. */
+  remove(attachment: Attachment): Promise<boolean> {
+    const removal = this.#remove(attachment).finally(() => this.#removals.delete(removal));
+    this.#removals.add(removal);
+    return removal;
+  }
+
+  /** Resolves when no removal is under way. */
+  async idle(): Promise<void> {
+    await Promise.allSettled(this.#removals);
+  }
+
+  async #remove(attachment: Attachment): Promise<boolean> {
+    const endpoint = await this.engine.remove(attachment);
     // Flows of the endpoint have been swept: only now may its addresses come back.
     const lease = this.#ipam.release(attachment);
     if (endpoint === undefined && lease === undefined) return false;

@@ -17,6 +17,8 @@ const library = koffi.load(null);
 
 const bpfSyscall = library.func("long syscall(long number, int cmd, void *attr, uint size)");
 
+const send = library.func("long send(int fd, void *data, size_t length, int flags)");
+
 /** libc, section 2 of the manual. All give -1 for failure unless said otherwise. */
 export const libc: {
   readonly socket: (domain: number, type: number, protocol: number) => number;
@@ -53,7 +55,7 @@ export const libc: {
   listen: library.func("int listen(int fd, int backlog)"),
   getsockname: library.func("int getsockname(int fd, void *address, void *length)"),
   setsockopt: library.func("int setsockopt(int fd, int level, int option, void *value, uint length)"),
-  send: library.func("long send(int fd, void *data, size_t length, int flags)"),
+  send,
   recv: library.func("long recv(int fd, void *data, size_t length, int flags)"),
   setns: library.func("int setns(int fd, int type)"),
   unshare: library.func("int unshare(int flags)"),
@@ -71,6 +73,16 @@ export const libc: {
 
 /** Bytes of a memory page: 4096, on arm64 perhaps 16384 or 65536. */
 export const PAGE_BYTES: number = library.func("int getpagesize()")();
+
+/** send(2) on another thread, for what keeps the kernel busy for long; the result is as that of libc.send, with errno. */
+export function sendLater(fd: number, data: Uint8Array): Promise<{ result: number; errno: string }> {
+  return new Promise((resolve, reject) => {
+    send.async(fd, data, data.length, 0, (failed: Error | null, result: number) => {
+      if (failed) reject(failed);
+      else resolve({ result, errno: errno() });
+    });
+  });
+}
 
 /** errno of the last C call of this thread. */
 export function errno(): string {

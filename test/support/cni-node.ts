@@ -2,7 +2,7 @@
 // A node for tests of the CNI plugin: a real agent in a topology's node namespace, configured by a folder of manifests,
 // with the plugin installed beside it; and a container runtime's side of the CNI contract.
 import type { ChildProcess } from "node:child_process";
-import { existsSync, mkdirSync, openSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
 import { dirname, join } from "node:path";
 import { stringify } from "yaml";
@@ -52,6 +52,8 @@ export class AgentNode {
   readonly bpfRoot: string;
   readonly logFile: string;
   readonly cni: { readonly binDir: string; readonly confDir: string; readonly plugin: string };
+  /** Command that stands before `agent`; the sources, unless it is set. */
+  hookline: readonly string[] = [process.execPath, join(ROOT, "src/bin/hookline.ts")];
   #agent: ChildProcess | undefined;
 
   constructor(world: Topology, podCidrs: readonly string[] = Object.values(POD_CIDR)) {
@@ -106,14 +108,14 @@ export class AgentNode {
     });
   }
 
-  /** Starts the agent, with further flags, and waits until the plugin's STATUS is content. */
-  async start(...flags: readonly string[]): Promise<void> {
+  /** Starts the agent, with further flags, and does not wait. */
+  launch(...flags: readonly string[]): ChildProcess {
     const log = openSync(this.logFile, "a", 0o600);
-    const entry = [process.execPath, join(ROOT, "src/bin/hookline.ts"), "agent"];
-    const agent = this.world.spawn(
+    this.#agent = this.world.spawn(
       this.world.node,
       [
-        ...entry,
+        ...this.hookline,
+        "agent",
         ...["--node-name", NODE_NAME],
         ...["--manifests", this.manifestsDir],
         ...["--run-dir", this.runDir],
@@ -122,7 +124,13 @@ export class AgentNode {
       ],
       { stdio: ["ignore", log, log] },
     );
-    this.#agent = agent;
+    closeSync(log);
+    return this.#agent;
+  }
+
+  /** Starts the agent, with further flags, and waits until the plugin's STATUS is content. */
+  async start(...flags: readonly string[]): Promise<void> {
+    const agent = this.launch(...flags);
     await waitFor(
       "agent to be ready",
       async () => {

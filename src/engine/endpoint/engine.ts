@@ -10,7 +10,7 @@ import { faults } from "./faults.ts";
 import { EndpointIds, hostDeviceName, planEndpoints } from "./plan.ts";
 import { attachmentKey, type Endpoint, type EndpointSpec } from "./spec.ts";
 import { EndpointFiles } from "./state.ts";
-import { unwire, wire } from "./wire.ts";
+import { unwire, unwireLater, wire } from "./wire.ts";
 
 /** What the engine asks of the data plane. */
 export interface EndpointPorts {
@@ -24,16 +24,25 @@ export interface EndpointPorts {
   readonly sweep: () => void;
 }
 
-/** All endpoints of the node. Calls are synchronous: what has returned is in force. */
+/** All endpoints of the node. What has returned, or for `remove` resolved, is in force. */
 export class EndpointEngine {
   readonly #netlink: RtNetlink;
+  readonly #openNetlink: () => RtNetlink;
   readonly #files: EndpointFiles;
   readonly #ids: EndpointIds;
   readonly #endpoints = new Map<string, Endpoint>();
   #ports: EndpointPorts | undefined;
+  #sweep: Promise<void> | undefined;
 
-  constructor(options: { netlink: RtNetlink; stateDir: string; nextId?: number }) {
+  /** `openNetlink` gives further sockets in the namespace of `netlink`. */
+  constructor(options: {
+    netlink: RtNetlink;
+    openNetlink: () => RtNetlink;
+    stateDir: string;
+    nextId?: number;
+  }) {
     this.#netlink = options.netlink;
+    this.#openNetlink = options.openNetlink;
     this.#files = new EndpointFiles(options.stateDir);
     this.#ids = new EndpointIds(options.nextId);
   }
@@ -122,20 +131,53 @@ export class EndpointEngine {
     }
   }
 
-  /** Removes device, entries, flows and file; undefined if there was nothing. The entry goes first: a pod that is to be
-   * removed must not open flows any more. */
-  remove(attachment: { containerId: string; ifName: string }): Endpoint | undefined {
-    const endpoint = this.#endpoints.get(attachmentKey(attachment));
+  /**
+   * Removes device, entries, flows and file; undefined if there was nothing. The entry goes first: a pod that is to be
+   * removed must not open flows any more. Other calls may come while the device goes, but none for the same attachment.
+   * @throws the kernel's refusal; the endpoint is as it was then
+   */
+  async remove(attachment: { containerId: string; ifName: string }): Promise<Endpoint | undefined> {
+    const key = attachmentKey(attachment);
+    const endpoint = this.#endpoints.get(key);
     if (endpoint === undefined) return undefined;
-    this.#drop(endpoint);
-    this.#ports?.sweep();
+    this.#forget(endpoint);
+    try {
+      await unwireLater(endpoint.device, this.#openNetlink);
+    } catch (thrown) {
+      this.#endpoints.set(key, endpoint);
+      this.#ports?.write(planEndpoints(this.#endpoints.values()));
+      throw thrown;
+    }
+    this.#release(endpoint);
+    await this.#sweepSoon();
     return endpoint;
   }
 
+  /** One sweep for all endpoints whose devices went in the same turn: with a million flows it takes longer than they do. */
+  #sweepSoon(): Promise<void> {
+    this.#sweep ??= new Promise((resolve) => {
+      setImmediate(() => {
+        this.#sweep = undefined;
+        this.#ports?.sweep();
+        resolve();
+      });
+    });
+    return this.#sweep;
+  }
+
+  /** Undoes what an `add` that failed has made. */
   #drop(endpoint: Endpoint): void {
+    this.#forget(endpoint);
+    unwire(endpoint.device, this.#netlink);
+    this.#release(endpoint);
+  }
+
+  #forget(endpoint: Endpoint): void {
     this.#endpoints.delete(attachmentKey(endpoint));
     this.#ports?.write(planEndpoints(this.#endpoints.values()));
-    unwire(endpoint.device, this.#netlink);
+  }
+
+  #release(endpoint: Endpoint): void {
     if (endpoint.ifindex !== 0) this.#ports?.detach(endpoint.ifindex);
     this.#files.remove(endpoint.id);
     this.#ids.release(endpoint.id);

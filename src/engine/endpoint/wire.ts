@@ -134,6 +134,17 @@ export function wire(spec: EndpointSpec, netlink: RtNetlink): Wiring {
   }
 }
 
+/**
+ * As `unwire`, while this thread goes on: the kernel waits 15-40 ms until nobody uses the pair any more. `open` gives a
+ * socket that is used for nothing else.
+ */
+export async function unwireLater(device: string, open: () => RtNetlink): Promise<void> {
+  using netlink = open();
+  if (!findLink(netlink, device)) return;
+  const outcome = await netlink.attemptLater(deleteLink(device));
+  if (outcome !== undefined && findLink(netlink, device)) throw outcome;
+}
+
 /** Takes the pair away, and with it routes and neighbours. That it is gone already is no error. */
 export function unwire(device: string, netlink: RtNetlink): void {
   if (!findLink(netlink, device)) return;

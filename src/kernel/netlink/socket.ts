@@ -4,7 +4,7 @@
 import { closeSync } from "node:fs";
 import { errnoName, isErrno } from "../errno.ts";
 import { faults } from "../faults.ts";
-import { allocate, checked, libc, refused } from "../ffi.ts";
+import { allocate, checked, libc, refused, sendLater } from "../ffi.ts";
 import { type Netns, withNetns } from "../netns.ts";
 import { Attributes, HEADER_BYTES, type Message, messagesOf, NLM_F, type Request } from "./codec.ts";
 
@@ -130,6 +130,22 @@ export class RtNetlink implements Disposable {
       for (let i = 0; i < batch.length; i++) outcomes.push(answers.get(first + i));
     }
     return outcomes;
+  }
+
+  /**
+   * As `attempt` with one request, while this thread goes on: taking a device away lasts 20 ms. Until it has resolved
+   * the socket is not to be used for anything else.
+   */
+  async attemptLater(request: Request): Promise<Error | undefined> {
+    const sequence = ++this.#sequence;
+    const { op, object } = request.purpose;
+    const sent = await sendLater(this.#fd, request.encode(sequence, true));
+    if (sent.result < 0) throw refused("netlink.send", sent.errno, op);
+    for (;;) {
+      for (const message of this.#receive(object)) {
+        if (message.type === NLMSG_ERROR && message.sequence === sequence) return refusalIn(message, request);
+      }
+    }
   }
 
   /**
