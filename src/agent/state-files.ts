@@ -4,7 +4,7 @@
 // them. Files are replaced by rename, so a crash leaves the old or the new one.
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import { Fault } from "../base/fault.ts";
 import { type IpamState, readIpamState } from "../engine/ipam/engine.ts";
 import { type FileLock, tryLock } from "../kernel/file-lock.ts";

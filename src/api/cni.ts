@@ -3,7 +3,7 @@
 // with a result or a CNI error. The endpoint engine stands behind CniBackend; DELs queued while the agent was down are
 // done before the first ADD. For the agent's socket.
 import { rmSync } from "node:fs";
-import { z } from "zod";
+import * as z from "zod";
 import { SerialQueue, sleep } from "../base/async.ts";
 import { Fault } from "../base/fault.ts";
 import type { Log } from "../base/log.ts";

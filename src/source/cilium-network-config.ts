@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // CiliumNetworkConfig: an object that some guides tell their readers to write, with fields such as
 // `enableBPFMasquerade` in its spec. Read as aliases of the keys of cilium-config; Cilium itself has no such kind.
-import { z } from "zod";
+import * as z from "zod";
 import type { ApiObject } from "./client.ts";
 import { decodeObject, describe, formatPath, metadata } from "./decode.ts";
 

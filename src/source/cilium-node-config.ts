@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // CiliumNodeConfig (cilium.io/v2): keys of cilium-config for the nodes that its nodeSelector matches.
-import { z } from "zod";
+import * as z from "zod";
 import type { ApiObject } from "./client.ts";
 import { decodeObject, describe, metadata } from "./decode.ts";
 import { decodeSelector, type LabelSelector, selectorSchema } from "./label-selector.ts";

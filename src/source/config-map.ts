@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // ConfigMap: its text, for the two that the agent reads, cilium-config and ip-masq-agent in kube-system.
-import { z } from "zod";
+import * as z from "zod";
 import type { ApiObject } from "./client.ts";
 import { decodeObject, describe, metadata } from "./decode.ts";
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // How every kind is read: by a zod schema that knows only the fields that are used, with a refusal that names the object
 // and the path in it. Decoders never change what they read.
-import { z } from "zod";
+import * as z from "zod";
 import { type Address, parseAddress } from "../base/addr.ts";
 import { Fault } from "../base/fault.ts";
 import { type Prefix, parsePrefix } from "../base/prefix.ts";

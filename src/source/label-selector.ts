@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Label selectors of the Kubernetes API: matchLabels and matchExpressions, all of which must hold. An empty selector
 // matches everything.
-import { z } from "zod";
+import * as z from "zod";
 
 export interface LabelRequirement {
   readonly key: string;

@@ -2,7 +2,7 @@
 // Node: the addresses by which a node is reached and the ranges of its pods; and the object that the agent writes for its
 // own node where nothing else does (plain Linux, embedded API server).
 import { isIP } from "node:net";
-import { z } from "zod";
+import * as z from "zod";
 import { type Address, parseAddress } from "../base/addr.ts";
 import { formatPrefix, prefixFamily } from "../base/prefix.ts";
 import type { NodeSpec } from "../engine/route/spec.ts";

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Pod: what the agent wants to know of pods on its node, their labels and whether they are gone.
-import { z } from "zod";
+import * as z from "zod";
 import type { ApiObject } from "./client.ts";
 import { decodeObject, metadata } from "./decode.ts";
 

@@ -3,7 +3,7 @@
 // written before anything is made for the pod, so that a crash in between leaves nothing that nobody knows of.
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import { parseAddress } from "../../base/addr.ts";
 import { Fault } from "../../base/fault.ts";
 import { faults } from "./faults.ts";

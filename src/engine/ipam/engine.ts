@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which container holds which addresses on this node: leases keyed by container and interface, both families or none,
 // saved and restored with the endpoints, leaks collected by the runtime's list. For the CNI handler and the status.
-import { z } from "zod";
+import * as z from "zod";
 import { type Address, familyOf, parseAddress } from "../../base/addr.ts";
 import { formatPrefix } from "../../base/prefix.ts";
 import { faults } from "./faults.ts";
