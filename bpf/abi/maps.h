@@ -65,7 +65,8 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 16384);
+	/* 16384 of each family for the ip-masq-agent, and as many for native ranges, which can be every node's. */
+	__uint(max_entries, 65536);
 	__type(key, struct prefix);
 	__type(value, struct prefix_rule);
 } nonmasq_cidrs SEC(".maps") DOC("Destinations that keep the pod's address, with the rule that says so. Written by the agent.");

@@ -24,7 +24,8 @@ static __always_inline enum masquerade_rule rule_for(struct pkt *p)
 	}
 	if (p->endpoint_flags & ENDPOINT_NO_MASQUERADE)
 		return MASQ_ENDPOINT_EXEMPT;
-	if (kept) {
+	/* Not just any entry: one of rule 9 stands against IPv6 ranges that would hold IPv4's form in maps. */
+	if (kept && kept->rule == MASQ_NONMASQ_CIDR) {
 		p->rule_arg = kept->source;
 		return MASQ_NONMASQ_CIDR;
 	}

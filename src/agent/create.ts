@@ -222,9 +222,11 @@ export class Agent {
     if (config === undefined) return;
     this.log.level = config["log-level"];
     const families = { ipv4: config["enable-ipv4"], ipv6: config["enable-ipv6"] };
-    const ipMasqAgent = this.ipMasq.update(config["ip-masq-agent-config-path"], view.ipMasqAgent, {
+    const ipMasqAgent = this.ipMasq.update(config["ip-masq-agent-config-path"], {
+      configMap: view.ipMasqAgent,
       families,
-      ...(known.fromState ? { saved: this.#saved?.ipMasqAgent ?? null } : {}),
+      saved: this.#saved?.ipMasqAgent,
+      fromState: known.fromState,
     });
     const plan = planAgent(
       {

@@ -4,6 +4,7 @@
 import { Fault } from "../base/fault.ts";
 import type { Log } from "../base/log.ts";
 import type { EndpointPorts } from "../engine/endpoint/engine.ts";
+import { nonmasqMap } from "../engine/masquerade/plan.ts";
 import type { NativeDevice } from "../engine/route/devices.ts";
 import { type Datapath, openDatapath } from "../loader/datapath.ts";
 import type { NodeConfig } from "../maps/gen/config.ts";
@@ -131,7 +132,7 @@ export class DataPlane {
   /** Makes maps and native devices be as planned. What fails stays pending and is shown by `status`. */
   apply(plan: AgentPlan): void {
     // Exclusions, identities and ports before devices: a device that masquerades must know what it must not touch.
-    this.#keep("nonmasq_cidrs", [...plan.nonmasq.values()], ({ prefix, rule, source }) => [
+    this.#keep("nonmasq_cidrs", nonmasqMap(plan.nonmasq), ({ prefix, rule, source }) => [
       prefix,
       { rule, source },
     ]);

@@ -15,6 +15,7 @@ export const faults = defineFaults({
   },
   AGENT_NOT_READY: { text: (c) => `the agent is not ready: ${c.why}`, retriable: true },
   STATE_FILE: { text: (c) => `${c.file}: ${c.why}` },
+  FILE_UNUSABLE: { text: (c) => `${c.path}: ${c.why}` },
   NO_BPFFS: {
     text: (c) =>
       `${c.path} is no BPF file system and none can be mounted there (${c.why}): mount -t bpf bpf ${c.path}`,

@@ -3,6 +3,7 @@
 import { Fault } from "../base/fault.ts";
 import { formatPrefix } from "../base/prefix.ts";
 import type { Endpoint } from "../engine/endpoint/spec.ts";
+import { formatSourceLine } from "../engine/masquerade/plan.ts";
 import type { Agent } from "./create.ts";
 import { masqueradingLine } from "./masquerading-line.ts";
 import { tableSizes } from "./node-config.ts";
@@ -11,6 +12,7 @@ import type {
   Condition,
   ConfigReport,
   EndpointReport,
+  ExclusionReport,
   MasqueradeReport,
   NodeReport,
   StatusReport,
@@ -94,6 +96,7 @@ function masquerading(agent: Agent): MasqueradeReport {
       origin: ipMasqAgent ? (document?.origin ?? "defaults") : "",
       ranges: nonmasq.filter((entry) => entry.rule === 7).length,
       generation,
+      refused: ipMasqAgent && agent.ipMasq.refused,
     },
     nativeRoutingCidrs: nonmasq.filter((e) => e.rule === 5).map((e) => formatPrefix(e.prefix)),
   };
@@ -220,6 +223,14 @@ export function nodeReports(agent: Agent): NodeReport[] {
       };
     })
     .sort((a, b) => (a.name < b.name ? -1 : 1));
+}
+
+/** What is planned for nonmasq_cidrs, with the lines that ask for it. */
+export function exclusionReports(agent: Agent): ExclusionReport[] {
+  return [...(agent.plan?.nonmasq.values() ?? [])].map(({ prefix, rule, source }) => {
+    const line = agent.sources.line(source);
+    return { prefix: formatPrefix(prefix), rule, source: line === undefined ? "" : formatSourceLine(line) };
+  });
 }
 
 export function configReport(agent: Agent): ConfigReport {

@@ -62,6 +62,8 @@ export interface MasqueradeReport {
     readonly ranges: number;
     /** Grows with every change of what is in force. */
     readonly generation: number;
+    /** A newer document is there and cannot be used; `faults` say why. */
+    readonly refused: boolean;
   };
   readonly nativeRoutingCidrs: readonly string[];
 }
@@ -134,6 +136,15 @@ export interface NodeReport {
   readonly podCidrs: readonly string[];
   /** How pods of it are reached: `via 172.20.0.12 dev eth0`, `local`, or why not. */
   readonly route: string;
+}
+
+/** One row of GET /v1/exclusions: destinations that pods reach under their own address. */
+export interface ExclusionReport {
+  readonly prefix: string;
+  /** Number of enum masquerade_rule: 5 native-routing, 7 ip-masq-agent. */
+  readonly rule: number;
+  /** The input that asks for it: `/etc/config/ip-masq-agent line 3`. */
+  readonly source: string;
 }
 
 /** One row of GET /v1/config. */

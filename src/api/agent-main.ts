@@ -6,7 +6,14 @@ import { setFlagsFromString } from "node:v8";
 import { Agent } from "../agent/create.ts";
 import { helpText } from "../agent/help.ts";
 import { dropPrivileges } from "../agent/privileges.ts";
-import { configReport, endpointById, endpointReports, nodeReports, statusReport } from "../agent/report.ts";
+import {
+  configReport,
+  endpointById,
+  endpointReports,
+  exclusionReports,
+  nodeReports,
+  statusReport,
+} from "../agent/report.ts";
 import { startOptions } from "../agent/start-options.ts";
 import { VERSION } from "../agent/version.ts";
 import { createLog, type Log } from "../base/log.ts";
@@ -37,6 +44,7 @@ function viewOf(agent: Agent, metrics: Metrics): AgentView {
     endpoint: (id) => endpointById(agent, id),
     config: () => configReport(agent),
     nodes: () => nodeReports(agent),
+    exclusions: () => exclusionReports(agent),
     metrics,
     sweep: () => sweepNow(agent),
     flows: agent.flows,

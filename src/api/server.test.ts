@@ -27,6 +27,7 @@ const view = {
   endpoint: (id: number) => (id === 7 ? { id } : undefined),
   config: () => ({}),
   nodes: () => [],
+  exclusions: () => [],
   metrics: {
     expose: async () => ({ contentType: "text/plain; version=0.0.4", text: "up 1\n" }),
     rows: async () => [{ name: "up", labels: {}, value: 1 }],

@@ -18,6 +18,7 @@ export interface AgentView {
   endpoint(id: number): unknown;
   config(): unknown;
   nodes(): unknown;
+  exclusions(): unknown;
   readonly metrics: Pick<Metrics, "expose" | "rows">;
   /** Sweeps the flow table now. @throws Fault NO_DATA_PLANE */
   sweep(): unknown;
@@ -87,6 +88,7 @@ const QUESTIONS: Readonly<Record<string, (view: AgentView) => unknown>> = {
   "/v1/endpoints": (view) => view.endpoints(),
   "/v1/config": (view) => view.config(),
   "/v1/nodes": (view) => view.nodes(),
+  "/v1/exclusions": (view) => view.exclusions(),
   "/v1/metrics": (view) => view.metrics.rows(),
 };
 

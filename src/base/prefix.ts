@@ -42,6 +42,9 @@ export function parsePrefix(text: string): Prefix {
     throw faults.PREFIX_SYNTAX({ text, why: "not an IPv4 or IPv6 prefix" }, cause);
   }
   const bits = host.includes(":") ? 128 : 32;
+  // Go's netip refuses these as well; as a block of 128 bits it would be one of IPv4 under another name.
+  if (bits === 128 && familyOf(formatAddress(bytes)) === 4)
+    throw faults.PREFIX_SYNTAX({ text, why: "an IPv4 prefix in IPv6 form: write it as IPv4" });
   const lengthText = slash < 0 ? String(bits) : trimmed.slice(slash + 1);
   if (!/^\d{1,3}$/.test(lengthText))
     throw faults.PREFIX_SYNTAX({ text, why: "prefix length is not a number" });
@@ -70,4 +73,16 @@ export function prefixContains(outer: Prefix, inner: Address | Prefix): boolean 
   if (familyOf(address) !== prefixFamily(outer)) return false;
   if (typeof inner !== "string" && inner.length < outer.length) return false;
   return prefixOf(address, outer.length).address === outer.address;
+}
+
+/** Whether an IPv6 prefix holds the block in which maps keep IPv4 (::ffff:0:0/96), as ::/0 does. */
+export function coversMappedIPv4(prefix: Prefix): boolean {
+  if (prefixFamily(prefix) === 4) return false;
+  return formatAddress(maskHostBits(addressBytes("0.0.0.0"), prefix.length)) === prefix.address;
+}
+
+/** Order of lists: IPv4 first, then by address, then the wider network first. */
+export function comparePrefixes(a: Prefix, b: Prefix): number {
+  const byFamily = prefixFamily(a) - prefixFamily(b);
+  return byFamily || Buffer.compare(addressBytes(a.address), addressBytes(b.address)) || a.length - b.length;
 }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // `hookline monitor`: drops and new flows as they happen, each with its reason or the rule that decided.
-import { type Command, InvalidArgumentError, Option } from "commander";
+import { type Command, Option } from "commander";
 import { Fault } from "../base/fault.ts";
 import { parsePrefix, prefixContains } from "../base/prefix.ts";
 import { type Flow, type FlowEnd, formatEnd } from "../observe/decode.ts";
 import { explainSilence } from "./agent.ts";
+import { portArgument } from "./arguments.ts";
 import { type GlobalOptions, withExamples } from "./command.ts";
 import { renderData, write } from "./output.ts";
 import { resolveTarget } from "./target.ts";
@@ -56,12 +57,6 @@ export function flowLine(flow: Flow): string {
   return `${head} ${tuple}${became}, rule ${flow.rule}: ${flow.ruleText}${line}`;
 }
 
-function portNumber(text: string): number {
-  const port = Number(text);
-  if (!/^\d+$/.test(text) || port > 65535) throw new InvalidArgumentError("Not a port.");
-  return port;
-}
-
 type MonitorOptions = GlobalOptions & FlowFilter & { output: "table" | "json" | "yaml" };
 
 async function follow(options: MonitorOptions): Promise<void> {
@@ -106,7 +101,9 @@ export function addMonitor(program: Command): void {
       .option("--from <who>", "only from this address, CIDR, pod or node/NAME")
       .option("--to <who>", "only to this address, CIDR, pod or node/NAME")
       .addOption(new Option("--proto <name>", "only this protocol").choices(["tcp", "udp", "icmp", "icmpv6"]))
-      .addOption(new Option("--port <n>", "only with this source or destination port").argParser(portNumber)),
+      .addOption(
+        new Option("--port <n>", "only with this source or destination port").argParser(portArgument),
+      ),
     [
       ["hookline monitor --type drop", "what is dropped, and why"],
       ["hookline --node node1 monitor --from pod-1-1", "new flows of one pod"],

@@ -30,7 +30,7 @@ function condition({ state, text }: StatusReport["overall"]): string {
 function masqueradeLines({ masquerading, devices }: StatusReport): string[] {
   const agent = masquerading.ipMasqAgent;
   const exclusions = agent.enabled
-    ? `${agent.ranges} ranges from ${agent.origin}, generation ${agent.generation}`
+    ? `${agent.ranges} ranges from ${agent.origin}, generation ${agent.generation}${agent.refused ? "; a newer document is refused, see Faults" : ""}`
     : "ip-masq-agent off";
   return [
     line("Masquerading", masquerading.line),

@@ -192,7 +192,7 @@ test("ip-masq-agent: ConfigMap, then a file over it, an unusable one, a swapped 
   await holds("192.0.2.0/24 7");
   await lacks("203.0.113.0/24 7");
   replaceFile(agentFile, "nonMasqueradeCIDRs: [192.0.2.0/24, 10.0.0.0/40]\n");
-  const refusal = `${agentFile} nonMasqueradeCIDRs[1]: "10.0.0.0/40": prefix length over 32`;
+  const refusal = `${agentFile} nonMasqueradeCIDRs[1] line 1: "10.0.0.0/40": prefix length over 32`;
   await waitFor("the refusal", async () => (await status()).faults.includes(refusal));
   assert.ok(exclusions().includes("192.0.2.0/24 7"));
   // Kubernetes swaps a link to a folder when a mounted ConfigMap changes.

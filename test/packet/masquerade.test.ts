@@ -5,6 +5,7 @@ import assert from "node:assert/strict";
 import { after, before } from "node:test";
 import { NO_ADDRESS } from "../../src/base/addr.ts";
 import { parsePrefix } from "../../src/base/prefix.ts";
+import { nonmasqMap, planNonmasq, SourceTable } from "../../src/engine/masquerade/plan.ts";
 import { MAPS } from "../../src/maps/gen/maps.ts";
 import { EndpointFlag, RemoteFlag } from "../../src/maps/gen/verdict.ts";
 import { ALL_ON } from "../support/datapath.ts";
@@ -41,6 +42,7 @@ import {
 } from "../support/transports.ts";
 
 const PORT = 40000;
+const SOURCE = { origin: "here", path: "", line: 1 };
 let rig: Rig;
 let allOn: Bench;
 const others = new Map<string, Bench>();
@@ -172,6 +174,37 @@ const exemptRows = FAMILIES.map(
   }),
 );
 
+/** nonmasq_cidrs as the agent writes it for nonMasqueradeCIDRs that are all of one family, or of both. */
+function keepsAll(...ranges: readonly string[]): (bench: Bench) => void {
+  const spec = { ranges: ranges.map((text) => ({ prefix: parsePrefix(text), source: SOURCE })) };
+  const planned = planNonmasq(
+    { ipv4: true, ipv6: true, nativeRanges: [], ipMasqAgent: spec },
+    new SourceTable(),
+  );
+  return ({ datapath }) => {
+    const table = datapath.table(MAPS.nonmasq_cidrs);
+    table.clear();
+    for (const { prefix, rule, source } of nonmasqMap(planned)) table.set(prefix, { rule, source });
+  };
+}
+
+const wholeFamilies = FAMILIES.flatMap((f): Row[] => [
+  {
+    ...sends("is kept where all destinations of its family are (rule 7)", f, TCP, INTERNET, {
+      ...kept(f, TCP, INTERNET),
+      rule: "MASQ_NONMASQ_CIDR",
+    }),
+    given: keepsAll(f === 4 ? "0.0.0.0/0" : "::/0"),
+  },
+  {
+    ...sends("is masqueraded where only the other family's destinations are kept", f, TCP, INTERNET, {
+      ...leavesAs(f, TCP, INTERNET, NODE),
+      rule: "MASQ_POD",
+    }),
+    given: keepsAll(f === 4 ? "::/0" : "0.0.0.0/0"),
+  },
+]);
+
 const withoutAddress = FAMILIES.map(
   (f): Row => ({
     ...sends("by a device without an address of the family is dropped", f, TCP, BY_ETH1, {
@@ -186,7 +219,12 @@ const withoutAddress = FAMILIES.map(
   }),
 );
 
-runRows(import.meta.filename, () => allOn, [...allOnRows, ...exemptRows, ...withoutAddress]);
+runRows(import.meta.filename, () => allOn, [
+  ...allOnRows,
+  ...exemptRows,
+  ...wholeFamilies,
+  ...withoutAddress,
+]);
 
 function under(name: string, rows: Row[]): void {
   runRows(

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { parsePrefix } from "../../base/prefix.ts";
-import { formatSourceLine, planNonmasq, planReservedPorts, SourceTable } from "./plan.ts";
+import { formatSourceLine, nonmasqMap, planNonmasq, planReservedPorts, SourceTable } from "./plan.ts";
 import type { KeptRange, MasqueradeSpec } from "./spec.ts";
 
 const range = (cidr: string, line: number, origin = "ConfigMap kube-system/ip-masq-agent"): KeptRange => ({
@@ -59,6 +59,30 @@ for (const { name, spec, expected } of rows) {
     assert.deepEqual(got, expected);
   });
 }
+
+test("IPv6 ranges around IPv4's form in maps keep nothing of IPv4, ranges beside it need no such entry", () => {
+  const rows: [ranges: string[], added: boolean][] = [
+    [["::/0"], true],
+    [["::/64"], true],
+    [["::fffe:0:0/95"], true],
+    [["::/0", "10.0.0.0/8"], true],
+    [["::/0", "0.0.0.0/0"], false],
+    [["fd00::/8", "::1/128", "::/97"], false],
+    [["0.0.0.0/0"], false],
+  ];
+  for (const [ranges, added] of rows) {
+    const spec = {
+      ipv4: true,
+      ipv6: true,
+      nativeRanges: [],
+      ipMasqAgent: { ranges: ranges.map((r) => range(r, 1)) },
+    };
+    const planned = planNonmasq(spec, new SourceTable());
+    const extra = nonmasqMap(planned).slice(planned.size);
+    const expected = added ? [{ prefix: parsePrefix("0.0.0.0/0"), rule: 9, source: 0 }] : [];
+    assert.deepEqual(extra, expected, ranges.join());
+  }
+});
 
 test("a source line keeps its number over a new plan, and 0 is no line", () => {
   const sources = new SourceTable();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What nonmasq_cidrs and reserved_ports must hold, from the masquerade spec. Pure; the source index of an entry leads
 // back to the input line that asked for it.
-import { formatPrefix, type Prefix, prefixFamily } from "../../base/prefix.ts";
+import { coversMappedIPv4, formatPrefix, type Prefix, parsePrefix, prefixFamily } from "../../base/prefix.ts";
 import type { KeptRange, MasqueradeSpec, ReservedPortsSpec, SourceLine } from "./spec.ts";
 
 /** Rules of enum masquerade_rule that an entry of nonmasq_cidrs can stand for. */
@@ -55,6 +55,22 @@ export function planNonmasq(spec: MasqueradeSpec, sources: SourceTable): Map<str
   };
   add(spec.nativeRanges, KeptBy.NATIVE_CIDR);
   add(spec.ipMasqAgent?.ranges ?? [], KeptBy.NONMASQ_CIDR);
+  return entries;
+}
+
+const ALL_IPV4 = "0.0.0.0/0";
+/** Rule of an entry that says: not kept. MASQ_POD, as if there were no entry. */
+const NOT_KEPT = 9;
+
+/**
+ * What nonmasq_cidrs holds for planned entries. Maps keep IPv4 inside IPv6, so ::/0 alone would keep all of IPv4: an entry
+ * for IPv4 as a whole, longer than any such range and shorter than any of IPv4, stands against that.
+ */
+export function nonmasqMap(planned: ReadonlyMap<string, NonmasqEntry>): NonmasqEntry[] {
+  const entries = [...planned.values()];
+  if (!planned.has(ALL_IPV4) && entries.some((entry) => coversMappedIPv4(entry.prefix))) {
+    entries.push({ prefix: parsePrefix(ALL_IPV4), rule: NOT_KEPT, source: 0 });
+  }
   return entries;
 }
 

@@ -152,7 +152,7 @@ export const MAPS = {
     typeName: "lpm_trie",
     keySize: 20,
     valueSize: 8,
-    maxEntries: 16384,
+    maxEntries: 65536,
     flags: 1,
     perCpu: false,
     key: prefixCodec,
