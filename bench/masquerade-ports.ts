@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // How often a new flow still finds a port when most of those towards one destination are held by live flows, and how long the
-// search takes. Ports are filled by writing records; each success is undone before the next attempt.
-import { FlowState, MasqueradeRule } from "../src/maps/gen/verdict.ts";
-import { ALL_ON, nowTicks } from "../test/support/datapath.ts";
-import { ENDPOINT_A, INTERNET, NODE, POD_A, POD_B } from "../test/support/packet-node.ts";
+// search takes. Ports are filled by writing records; each success is undone before the next attempt. The first attempts at an
+// occupancy find out what the later ones know (map `crowded`): they are the most.
+import { ALL_ON } from "../test/support/datapath.ts";
+import { hold, repliesTo } from "../test/support/held-ports.ts";
+import { INTERNET, POD_B } from "../test/support/packet-node.ts";
 import { randomNumbers, shuffledPorts } from "../test/support/random.ts";
-import { fromPodB, Rig, SERVICE_PORT } from "../test/support/transports.ts";
+import { fromPodB, Rig, SERVICE_PORT, TCP } from "../test/support/transports.ts";
 
 const PORTS = ALL_ON.portMax - ALL_ON.portMin + 1;
-const OCCUPIED = [0, 0.5, 0.9, 0.95, 0.99, 0.999, (PORTS - 1) / PORTS] as const;
-const TICKS_OF_LIFE = 1_000_000;
+const OCCUPIED = [0, 0.5, 0.9, 0.95, 0.99, 0.999, (PORTS - 1) / PORTS, 1] as const;
 
 /** Figures at one occupancy. `ns`: time of the whole hook for the packet that opens the flow. */
 export interface PortSearch {
@@ -17,36 +17,10 @@ export interface PortSearch {
   readonly ports: number;
   readonly attempts: number;
   readonly found: number;
-  readonly ns: { readonly median: number; readonly p99: number };
+  readonly ns: { readonly median: number; readonly p99: number; readonly most: number };
 }
 
-function hold(datapath: ReturnType<Rig["load"]>["datapath"], port: number): void {
-  const now = nowTicks();
-  const [daddr, dport, proto] = [INTERNET[4], SERVICE_PORT, 6];
-  datapath.flows.set(
-    { saddr: POD_A[4], daddr, sport: port, dport, proto },
-    {
-      xsaddr: NODE[4],
-      xdaddr: daddr,
-      xsport: port,
-      xdport: dport,
-      expires: now + TICKS_OF_LIFE,
-      created: now,
-      endpoint: ENDPOINT_A,
-      proxyPort: 0,
-      service: 0,
-      state: FlowState.FLOW_XSOURCE | FlowState.FLOW_REPLIED,
-      rule: MasqueradeRule.MASQ_POD,
-      identity: 0,
-    },
-  );
-  datapath.replies.set(
-    { saddr: daddr, daddr: NODE[4], sport: dport, dport: port, proto },
-    { saddr: POD_A[4], sport: port, service: 0, claim: now - 100 },
-  );
-}
-
-/** Measures all occupancies, from empty to one free port. */
+/** Measures all occupancies, from empty to no free port. */
 export async function fillPorts(quick: boolean): Promise<PortSearch[]> {
   const rig = new Rig();
   try {
@@ -65,27 +39,19 @@ export async function fillPorts(quick: boolean): Promise<PortSearch[]> {
       const made = datapath.flows.get(key);
       if (made) {
         datapath.flows.delete(key);
-        const { xsport } = made;
-        datapath.replies.delete({
-          saddr: INTERNET[4],
-          daddr: NODE[4],
-          sport: SERVICE_PORT,
-          dport: xsport,
-          proto: 6,
-        });
+        datapath.replies.delete(repliesTo(4, TCP, made.xsport));
       }
       datapath.events();
       return { ns: durationNs, found: verdict === "redirect" };
     };
     return OCCUPIED.map((share) => {
-      for (const upTo = Math.round(share * PORTS); held < upTo; held++) hold(datapath, order[held] as number);
-      // With one port free the search walks the whole range.
-      const count = share > 0.9995 ? attempts / 10 : attempts;
-      const tries = Array.from({ length: count }, attempt);
+      for (const upTo = Math.round(share * PORTS); held < upTo; held++)
+        hold({ datapath, family: 4, transport: TCP }, order[held] as number);
+      const tries = Array.from({ length: attempts }, attempt);
       const times = tries.map(({ ns }) => ns).sort((a, b) => a - b);
       const found = tries.filter((one) => one.found).length;
       const at = (part: number): number => times[Math.floor(part * (times.length - 1))] ?? Number.NaN;
-      return { held, ports: PORTS, attempts: count, found, ns: { median: at(0.5), p99: at(0.99) } };
+      return { held, ports: PORTS, attempts, found, ns: { median: at(0.5), p99: at(0.99), most: at(1) } };
     });
   } finally {
     await rig.close();

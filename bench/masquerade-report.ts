@@ -213,8 +213,12 @@ function portTable(ports: readonly PortSearch[]): string {
     `${((100 * found) / attempts).toFixed(2)} %`,
     ns.median.toFixed(0),
     ns.p99.toFixed(0),
+    ns.most.toFixed(0),
   ]);
-  return table([`held of ${ports[0]?.ports}`, "attempts", "found a port", "median ns", "p99 ns"], rows);
+  return table(
+    [`held of ${ports[0]?.ports}`, "attempts", "found a port", "median ns", "p99 ns", "most ns"],
+    rows,
+  );
 }
 
 function version(command: string, args: readonly string[]): string {

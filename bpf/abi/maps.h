@@ -12,6 +12,8 @@
 #define TABLE_SLOTS 2
 /* 64 KiB on each processor. */
 #define RECENT_SLOTS 512
+/* As Cilium's: 0 to 31, and more. */
+#define RETRY_SLOTS 33
 
 struct flow_table {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -85,6 +87,42 @@ struct {
 	__type(key, __u32);
 	__type(value, __u64);
 } reserved_ports SEC(".maps") DOC("Ports that masquerading must not choose: bit port % 64 of word port / 64; words 0-1023 TCP, 1024-2047 UDP. Written by the agent.");
+
+/* 0.5 MiB. An endpoint gets here when hundreds of ports in a row are held, so a table of 1 Mi flows cannot fill it usefully. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 128);
+	__type(key, struct flow_key);
+	__type(value, struct crowd);
+} crowded SEC(".maps") DOC("Remote endpoints with few or no free ports, by the tuple of their replies, port 0: where to look and where not. A hint, never the truth. Written by the data plane.");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct crowd);
+} crowd_blank SEC(".maps") DOC("What an entry of crowded begins as; marked is the last tick in which any of them was. Written by the data plane.");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__type(value, struct scratch);
+} searches SEC(".maps") DOC("The search for a port that goes on at this moment. Only the data plane uses it.");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, RETRY_SLOTS);
+	__type(key, __u32);
+	__type(value, __u64);
+} nat_retries_v4 SEC(".maps") DOC("IPv4 flows that looked for a port, by the ports refused before one was found; the last is for more, and for none found. Written by the data plane.");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, RETRY_SLOTS);
+	__type(key, __u32);
+	__type(value, __u64);
+} nat_retries_v6 SEC(".maps") DOC("IPv6 flows that looked for a port, by the ports refused before one was found; the last is for more, and for none found. Written by the data plane.");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

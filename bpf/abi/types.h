@@ -9,6 +9,9 @@
  */
 #pragma once
 
+/* Of 64 ports each, as a word of reserved_ports has. */
+#define CROWD_CHUNKS 1024
+
 #define DOC(text) __attribute__((btf_decl_tag("doc:" text)))
 
 struct addr {
@@ -85,6 +88,21 @@ struct reply {
 	__u16 service DOC("index of the service that gives the opener's destination; 0: the reply's source is it");
 	__u32 claim DOC("tick when the entry was made; the sweep removes one that is older than a second and stands for no flow");
 } __attribute__((aligned(8)));
+
+/* A remote endpoint towards which nearly all ports of one of our addresses are held. Words of `chunk` and `all` say from when a
+ * port may be had again: bits 0-23 the tick, 0 now (stage/crowd.h). */
+struct crowd {
+	__u64 refused DOC("flows that got no port");
+	__u32 refused_at DOC("tick of the last of them");
+	__u32 marked DOC("tick in which a word was last written");
+	__u32 all DOC("from when any port may be had");
+	__u32 hint DOC("chunk in which a port was last found or given back");
+	__u32 chunk[CROWD_CHUNKS] DOC("from when one of 64 ports may be had; ports 64 i to 64 i + 63");
+};
+
+struct scratch {
+	__u8 bytes[104] DOC("struct search of stage/port.h");
+};
 
 /* Which datagram a fragment is of. */
 struct datagram_key {

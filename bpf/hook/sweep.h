@@ -36,7 +36,7 @@ static long sweep_flow(void *table, struct flow_key *in_map, struct flow *f, str
 			result->masqueraded++;
 		}
 	} else if (flow_take(f, seen)) {
-		result->replies_removed += flow_remove(s->slot, f, &key);
+		result->replies_removed += flow_remove(s->slot, f, &key, s->now);
 		result->removed++;
 	}
 	return 0;

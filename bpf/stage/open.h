@@ -25,7 +25,7 @@ __noinline int flow_reopen(struct pkt *p, bool allowed)
 		return false;
 	if (!allowed || ((f->state ^ p->state) & FLOW_XSOURCE) || f->xsport != p->xsport || f->xdport != p->xdport ||
 	    !addr_equal(&f->xsaddr, &p->xsaddr) || !addr_equal(&f->xdaddr, &p->xdaddr)) {
-		flow_remove(0, f, &key);
+		flow_remove(0, f, &key, p->now);
 		return false;
 	}
 	f->created = p->now;
@@ -127,7 +127,7 @@ __noinline int flow_strayed(struct pkt *p)
 	for (slot = 0; slot < 2; slot++) {
 		f = flow_in(slot, &key);
 		if (f && flow_take(f, flow_expires(f)))
-			flow_remove(slot, f, &key);
+			flow_remove(slot, f, &key, p->now);
 	}
 	p->direction = DIRECTION_NONE;
 	p->state = 0;

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Which source port does a translated flow get? Its own if nobody has it towards this remote endpoint, else the next free one
- * from a random start, over the whole range: a new flow fails only when no port is left. For stage/masquerade.h.
+/* May a translated flow have this source port? For stage/search.h.
  *
  * A port is taken by inserting the tuple of its replies into the index, so two CPUs cannot take the same. It is refused if it
  *   1. is reserved (NodePorts, tunnel ports: map reserved_ports),
@@ -13,22 +12,34 @@
 #pragma once
 
 #define EEXIST 17
-#define ECHO_ID_MAX 65535
-#define KEPT_STEPS 2
 
+/* Lies in map searches: on the stack the verifier would follow every value that it can have. */
 struct search {
-	struct __sk_buff *skb;
 	struct flow_key tuple; /* of the replies; dport is the port tried */
-	struct reply mine;
-	__u32 kept;
-	__u32 lowest;
-	__u32 size;
-	__u32 start;
-	__u32 now;
-	__u16 error;
+	struct reply mine;     /* claim is now */
+	__u32 refused;         /* ports that were not to be had */
+	__u32 word;            /* of the chunk being looked through, before that */
+	__u32 until;           /* first tick at which one of its ports may be had */
+	__u32 soonest;         /* the same of all chunks */
+	__u16 lowest;
+	__u16 highest;
+	__u16 port;            /* to try next */
+	__u16 chunks;          /* still to be looked through */
+	__u8 error;
 	__u8 v6;
 	__u8 found;
 	__u8 closed_too;
+	__u8 closed_here;      /* in this chunk */
+	__u8 closed_seen;      /* in any */
+	__u8 pad[2];
+	__u32 busy;
+};
+_Static_assert(sizeof(struct search) == sizeof(struct scratch), "a scratch holds a search");
+
+struct walk {
+	struct __sk_buff *skb;
+	struct search *s;
+	struct crowd *c; /* NULL: port by port */
 };
 
 static __always_inline bool port_reserved(__u8 proto, __u32 port)
@@ -43,7 +54,7 @@ static __always_inline bool port_reserved(__u8 proto, __u32 port)
 }
 
 /* Whether the node would take a reply for its own: it looks for sockets in the same order. */
-static __always_inline bool socket_holds(const struct search *s)
+static __always_inline bool socket_holds(struct __sk_buff *skb, const struct search *s)
 {
 	struct bpf_sock_tuple to = {};
 	__u32 size = sizeof(to.ipv4);
@@ -62,15 +73,22 @@ static __always_inline bool socket_holds(const struct search *s)
 		to.ipv4.dport = s->tuple.dport;
 	}
 	if (s->tuple.proto == IPPROTO_TCP)
-		sk = bpf_skc_lookup_tcp(s->skb, &to, size, BPF_F_CURRENT_NETNS, 0);
+		sk = bpf_skc_lookup_tcp(skb, &to, size, BPF_F_CURRENT_NETNS, 0);
 	else if (s->tuple.proto == IPPROTO_UDP)
-		sk = bpf_sk_lookup_udp(s->skb, &to, size, BPF_F_CURRENT_NETNS, 0);
+		sk = bpf_sk_lookup_udp(skb, &to, size, BPF_F_CURRENT_NETNS, 0);
 	else
 		return false;
 	if (!sk)
 		return false;
 	bpf_sk_release(sk);
 	return true;
+}
+
+/* No port of this chunk can be had before `tick` because of the one at hand. */
+static __always_inline void held_until(struct search *s, __u32 tick)
+{
+	if ((__s32)(tick - s->until) < 0)
+		s->until = tick;
 }
 
 static __always_inline bool claim(struct search *s, __u64 flags)
@@ -82,6 +100,8 @@ static __always_inline bool claim(struct search *s, __u64 flags)
 	if (!table)
 		return false;
 	err = bpf_map_update_elem(table, &s->tuple, &s->mine, flags);
+	if (err)
+		held_until(s, s->mine.claim + 1);
 	if (err && err != -EEXIST)
 		s->error = DROP_CT_INSERT_FAILED;
 	return err == 0;
@@ -92,13 +112,24 @@ static __always_inline struct flow *holder_dead(const struct reply *r, __u32 slo
 						__u32 *seen)
 {
 	struct flow *f = flow_behind(r, &s->tuple, opener);
+	__u32 now = s->mine.claim;
 
-	if (!f || flow_in(slot, opener) != f)
+	if (!f) {
+		held_until(s, now + TICKS_SECOND);
 		return NULL;
+	}
 	*seen = flow_expires(f);
-	if (alive(*seen, s->now) && f->endpoint == endpoint_id(&opener->saddr) && !(s->closed_too && flow_closed(f->state)))
-		return NULL;
-	return f;
+	if (alive(*seen, now) && f->endpoint == endpoint_id(&opener->saddr)) {
+		s->closed_here |= flow_closed(f->state);
+		if (!s->closed_too || !flow_closed(f->state)) {
+			held_until(s, *seen);
+			return NULL;
+		}
+	}
+	if (flow_in(slot, opener) == f)
+		return f;
+	held_until(s, now + TICKS_SECOND);
+	return NULL;
 }
 
 /* Ends the flow and claims its port. The entry in use is replaced as a whole: no reader finds half of it, and the port is not
@@ -108,10 +139,12 @@ static __always_inline bool take_over(struct flow *f, __u32 seen, __u32 slot, st
 {
 	bool won;
 
-	if (!flow_take(f, seen))
+	if (!flow_take(f, seen)) {
+		held_until(s, s->mine.claim + 1);
 		return false;
+	}
 	if (slot) {
-		flow_remove(slot, f, opener);
+		flow_remove(slot, f, opener, s->mine.claim);
 		return claim(s, BPF_NOEXIST);
 	}
 	won = claim(s, BPF_EXIST);
@@ -119,115 +152,33 @@ static __always_inline bool take_over(struct flow *f, __u32 seen, __u32 slot, st
 	return won;
 }
 
-/* One step of the search: 0 the kept port, hoping that it is free, which saves a lookup; 1 the kept port from a dead flow; then
- * all ports, `size` of them; then all again, closed flows' ports as well. */
-static int port_try(__u32 step, void *context)
+/* Claims a port if it can be had. `hopeful`: without asking who has it, which saves a lookup if nobody has. */
+static __noinline void port_take(struct walk *w, __u32 port, bool hopeful)
 {
-	struct search *s = context;
-	__u32 port = s->kept;
+	struct search *s = w->s;
 	__u32 slot = 0, seen = 0;
 	struct flow *dead = NULL;
 	struct flow_key opener;
 	struct reply *r;
 
-	if (step >= KEPT_STEPS) {
-		port = s->start + step;
-		port = s->lowest + port % s->size;
-	} else if (port - s->lowest >= s->size) {
-		return 0;
+	if (port_reserved(s->tuple.proto, port)) {
+		held_until(s, s->mine.claim + TICKS_SECOND);
+		return;
 	}
-	if (port_reserved(s->tuple.proto, port))
-		return 0;
 	s->tuple.dport = bpf_htons(port);
-	r = step ? reply_in(0, &s->tuple) : NULL;
+	r = hopeful ? NULL : reply_in(0, &s->tuple);
 	if (!r) {
 		slot = 1;
 		r = reply_in(1, &s->tuple);
 	}
 	if (r) {
-		s->closed_too = step >= s->size + KEPT_STEPS;
-		dead = step ? holder_dead(r, slot, s, &opener, &seen) : NULL;
+		dead = hopeful ? NULL : holder_dead(r, slot, s, &opener, &seen);
 		if (!dead)
-			return 0;
+			return;
 	}
-	if (socket_holds(s))
-		return 0;
+	if (socket_holds(w->skb, s)) {
+		held_until(s, s->mine.claim + TICKS_SECOND);
+		return;
+	}
 	s->found = dead ? take_over(dead, seen, slot, s, &opener) : claim(s, BPF_NOEXIST);
-	return s->found || s->error;
-}
-
-static __always_inline void search_for(struct search *s, struct __sk_buff *skb, const struct pkt *p)
-{
-	s->skb = skb;
-	s->tuple.saddr = p->xdaddr;
-	s->tuple.daddr = p->xsaddr;
-	s->tuple.sport = p->xdport;
-	s->tuple.proto = p->key.proto;
-	s->mine.saddr = p->key.saddr;
-	s->mine.sport = p->key.sport;
-	s->mine.claim = p->now;
-	s->kept = bpf_ntohs(p->key.sport);
-	s->now = p->now;
-	s->v6 = p->v6;
-	s->lowest = CONFIG.port_min;
-	s->size = CONFIG.port_max - CONFIG.port_min + 1;
-	if (p->key.proto != IPPROTO_TCP && p->key.proto != IPPROTO_UDP) {
-		s->lowest = 0;
-		s->size = ECHO_ID_MAX + 1;
-	}
-}
-
-/* Finds and claims a port for replies to xsaddr. Sets xsport; for an echo request that is its identifier. */
-__noinline int port_find(struct __sk_buff *skb, struct pkt *p)
-{
-	struct search s = {};
-
-	if (!p)
-		return -1;
-	search_for(&s, skb, p);
-	s.start = bpf_get_prandom_u32() & 0xffff;
-	bpf_loop(2 * s.size + KEPT_STEPS, port_try, &s, 0);
-	if (!s.found)
-		return drop(p, s.error ? s.error : DROP_NAT_NO_MAPPING);
-	p->xsport = s.tuple.dport;
-	return 0;
-}
-
-/* Sets xsport to the port of the packet's dead record. Gives whether it may be used again, as far as the node is concerned. */
-__noinline int port_again(struct __sk_buff *skb, struct pkt *p)
-{
-	struct search s = {};
-	struct flow_key key;
-	struct flow *f;
-
-	if (!p)
-		return false;
-	key = p->key;
-	f = flow_in(0, &key);
-	if (!f)
-		return false;
-	p->xsport = f->xsport;
-	search_for(&s, skb, p);
-	s.tuple.dport = p->xsport;
-	return bpf_ntohs(p->xsport) - s.lowest < s.size && !port_reserved(p->key.proto, bpf_ntohs(p->xsport)) &&
-	       !socket_holds(&s);
-}
-
-/* Gives back a claim that this packet has just made. No part of flow_open, whose frame the search needs (512 bytes in all). */
-__noinline int port_release(struct pkt *p)
-{
-	struct flow_key tuple = {};
-	__u32 slot = 0;
-	void *table = bpf_map_lookup_elem(&replies, &slot);
-
-	if (!p)
-		return 0;
-	tuple.saddr = p->xdaddr;
-	tuple.daddr = p->xsaddr;
-	tuple.sport = p->xdport;
-	tuple.dport = p->xsport;
-	tuple.proto = p->key.proto;
-	if (table)
-		bpf_map_delete_elem(table, &tuple);
-	return 0;
 }

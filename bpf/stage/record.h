@@ -105,13 +105,34 @@ static __always_inline bool flow_restart(struct flow *f, struct pkt *p, __u32 se
 	return true;
 }
 
+static __always_inline void flow_reply_tuple(struct flow_key *tuple, const struct flow *f, __u8 proto)
+{
+	tuple->saddr = f->xdaddr;
+	tuple->daddr = f->xsaddr;
+	tuple->sport = f->xdport;
+	tuple->dport = f->xsport;
+	tuple->proto = proto;
+}
+
+/* Both sides have closed the flow: who looks for a port where none is left may have its. */
+static __noinline void flow_close(const struct flow *f, __u8 proto, __u32 now)
+{
+	struct flow_key tuple = {};
+
+	if (!(f->state & FLOW_XSOURCE))
+		return;
+	flow_reply_tuple(&tuple, f, proto);
+	crowd_release(&tuple, now);
+}
+
 /* The state after this packet (RFC 9293 3.3.2, in as many steps as translation needs), and the record's new time. False if the
  * record died meanwhile: then the packet is no part of it. */
 static __always_inline bool flow_touch(struct flow *f, struct pkt *p)
 {
 	__u8 add = p->direction == DIRECTION_REPLY ? FLOW_REPLIED : 0;
 	__u32 seen = flow_expires(f), expires;
-	__u8 state = f->state;
+	__u8 state = f->state, before = state;
+	bool kept;
 
 	if (!alive(seen, p->now))
 		return false;
@@ -128,7 +149,8 @@ static __always_inline bool flow_touch(struct flow *f, struct pkt *p)
 	p->state = state;
 	expires = expiry(p->now, flow_timeout(p->key.proto, state));
 	/* Another CPU that moved it was as right as this one; one that took it was faster. */
-	if (expires - seen + TICKS_SECOND > 2 * TICKS_SECOND && !flow_swap(f, seen, expires))
-		return flow_alive(f, p->now);
-	return true;
+	kept = expires - seen + TICKS_SECOND <= 2 * TICKS_SECOND || flow_swap(f, seen, expires);
+	if (flow_closed(state) && !flow_closed(before))
+		flow_close(f, p->key.proto, p->now);
+	return kept || flow_alive(f, p->now);
 }

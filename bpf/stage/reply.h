@@ -83,19 +83,17 @@ static __always_inline void flow_forget(__u32 slot, const struct flow_key *key)
 
 /* For the CPU that has taken the record under `key` in a slot: deletes the entry that names it, then the record. `key` must not
  * point into the map. Gives the number of entries deleted. */
-static __always_inline int flow_remove(__u32 slot, const struct flow *f, const struct flow_key *key)
+static __always_inline int flow_remove(__u32 slot, const struct flow *f, const struct flow_key *key, __u32 now)
 {
 	void *table = bpf_map_lookup_elem(&replies, &slot);
 	struct flow_key tuple = {};
 	int entries = 0;
 
-	tuple.saddr = f->xdaddr;
-	tuple.daddr = f->xsaddr;
-	tuple.sport = f->xdport;
-	tuple.dport = f->xsport;
-	tuple.proto = key->proto;
+	flow_reply_tuple(&tuple, f, key->proto);
 	if (table && (f->state & FLOW_XSOURCE))
 		entries = bpf_map_delete_elem(table, &tuple) == 0;
 	flow_forget(slot, key);
+	if (entries)
+		crowd_release(&tuple, now);
 	return entries;
 }

@@ -4,6 +4,7 @@
 import assert from "node:assert/strict";
 import { relative } from "node:path";
 import { test } from "node:test";
+import { MAPS } from "../../src/maps/gen/maps.ts";
 import type { Flow, FlowEvent, FlowKey, Reply } from "../../src/maps/gen/types.ts";
 import {
   DropReason,
@@ -118,11 +119,12 @@ function judge(bench: Bench, row: Row): string[] {
   return lines;
 }
 
-/** Empties the flow table, its index and the ring; the agent's maps are as at first. */
+/** Empties the flow table, its index, what is known of crowded endpoints, and the ring; the agent's maps are as at first. */
 export function reset({ datapath, restore }: Bench): void {
   restore();
   datapath.flows.clear();
   datapath.replies.clear();
+  datapath.table(MAPS.crowded).clear();
   datapath.forget();
   datapath.events();
 }

@@ -4,7 +4,7 @@
 import type { Address } from "../../base/addr.ts";
 import type { Prefix } from "../../base/prefix.ts";
 import { addressCodec, noCodec, prefixCodec, type MapRow, u32Codec, u64Codec } from "../codec.ts";
-import { type Counter, type Datagram, type DatagramKey, type Device, type Endpoint, type PrefixRule, type Recent, type Remote, counterCodec, datagramCodec, datagramKeyCodec, deviceCodec, endpointCodec, flowCodec, flowKeyCodec, prefixRuleCodec, recentCodec, remoteCodec, replyCodec } from "./types.ts";
+import { type Counter, type Crowd, type Datagram, type DatagramKey, type Device, type Endpoint, type FlowKey, type PrefixRule, type Recent, type Remote, type Scratch, counterCodec, crowdCodec, datagramCodec, datagramKeyCodec, deviceCodec, endpointCodec, flowCodec, flowKeyCodec, prefixRuleCodec, recentCodec, remoteCodec, replyCodec, scratchCodec } from "./types.ts";
 
 export const MAPS = {
   /** Packets and bytes; the index is 256 * enum hook + enum drop_reason. Written by the data plane. */
@@ -21,6 +21,34 @@ export const MAPS = {
     key: u32Codec,
     value: counterCodec,
   } satisfies MapRow<number, Counter>,
+  /** What an entry of crowded begins as; marked is the last tick in which any of them was. Written by the data plane. */
+  crowd_blank: {
+    name: "crowd_blank",
+    doc: "What an entry of crowded begins as; marked is the last tick in which any of them was. Written by the data plane.",
+    type: 2,
+    typeName: "array",
+    keySize: 4,
+    valueSize: 4120,
+    maxEntries: 1,
+    flags: 0,
+    perCpu: false,
+    key: u32Codec,
+    value: crowdCodec,
+  } satisfies MapRow<number, Crowd>,
+  /** Remote endpoints with few or no free ports, by the tuple of their replies, port 0: where to look and where not. A hint, never the truth. Written by the data plane. */
+  crowded: {
+    name: "crowded",
+    doc: "Remote endpoints with few or no free ports, by the tuple of their replies, port 0: where to look and where not. A hint, never the truth. Written by the data plane.",
+    type: 9,
+    typeName: "lru_hash",
+    keySize: 40,
+    valueSize: 4120,
+    maxEntries: 128,
+    flags: 0,
+    perCpu: false,
+    key: flowKeyCodec,
+    value: crowdCodec,
+  } satisfies MapRow<FlowKey, Crowd>,
   /** Native devices that carry our programs, by index, with their masquerade addresses. Written by the agent. */
   devices: {
     name: "devices",
@@ -144,6 +172,34 @@ export const MAPS = {
     key: prefixCodec,
     value: remoteCodec,
   } satisfies MapRow<Prefix, Remote>,
+  /** IPv4 flows that looked for a port, by the ports refused before one was found; the last is for more, and for none found. Written by the data plane. */
+  nat_retries_v4: {
+    name: "nat_retries_v4",
+    doc: "IPv4 flows that looked for a port, by the ports refused before one was found; the last is for more, and for none found. Written by the data plane.",
+    type: 6,
+    typeName: "percpu_array",
+    keySize: 4,
+    valueSize: 8,
+    maxEntries: 33,
+    flags: 0,
+    perCpu: true,
+    key: u32Codec,
+    value: u64Codec,
+  } satisfies MapRow<number, bigint>,
+  /** IPv6 flows that looked for a port, by the ports refused before one was found; the last is for more, and for none found. Written by the data plane. */
+  nat_retries_v6: {
+    name: "nat_retries_v6",
+    doc: "IPv6 flows that looked for a port, by the ports refused before one was found; the last is for more, and for none found. Written by the data plane.",
+    type: 6,
+    typeName: "percpu_array",
+    keySize: 4,
+    valueSize: 8,
+    maxEntries: 33,
+    flags: 0,
+    perCpu: true,
+    key: u32Codec,
+    value: u64Codec,
+  } satisfies MapRow<number, bigint>,
   /** Destinations that keep the pod's address, with the rule that says so. Written by the agent. */
   nonmasq_cidrs: {
     name: "nonmasq_cidrs",
@@ -225,6 +281,20 @@ export const MAPS = {
     key: u32Codec,
     value: u64Codec,
   } satisfies MapRow<number, bigint>,
+  /** The search for a port that goes on at this moment. Only the data plane uses it. */
+  searches: {
+    name: "searches",
+    doc: "The search for a port that goes on at this moment. Only the data plane uses it.",
+    type: 6,
+    typeName: "percpu_array",
+    keySize: 4,
+    valueSize: 104,
+    maxEntries: 2,
+    flags: 0,
+    perCpu: true,
+    key: u32Codec,
+    value: scratchCodec,
+  } satisfies MapRow<number, Scratch>,
 } as const;
 
 /** Name of a map, and of its pin. */

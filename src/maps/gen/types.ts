@@ -2,7 +2,7 @@
 // Keys, values and events as user space sees them.
 // Generated from the BTF of the data plane by `npm run gen`; the source is bpf/abi.
 import type { Address } from "../../base/addr.ts";
-import { bound, readAddress, readMac, type Codec, type MacAddress, u16, u32, u64, u8, writeAddress, writeMac } from "../codec.ts";
+import { bound, readAddress, readArray, readBytes, readMac, type Codec, type MacAddress, u16, u32, u64, u8, writeAddress, writeArray, writeBytes, writeMac } from "../codec.ts";
 
 /** struct counter, 16 bytes. */
 export interface Counter {
@@ -28,6 +28,47 @@ export function writeCounter(view: DataView, at: number, value: Counter): void {
 }
 
 export const counterCodec: Codec<Counter> = { size: COUNTER_SIZE, read: readCounter, write: writeCounter };
+
+/** struct crowd, 4120 bytes. */
+export interface Crowd {
+  /** Flows that got no port. */
+  refused: bigint;
+  /** Tick of the last of them. */
+  refusedAt: number;
+  /** Tick in which a word was last written. */
+  marked: number;
+  /** From when any port may be had. */
+  all: number;
+  /** Chunk in which a port was last found or given back. */
+  hint: number;
+  /** From when one of 64 ports may be had; ports 64 i to 64 i + 63. */
+  chunk: readonly number[];
+}
+
+export const CROWD_SIZE = 4120;
+
+export function readCrowd(view: DataView, at: number): Crowd {
+  return {
+    refused: view.getBigUint64(at, true),
+    refusedAt: view.getUint32(at + 8, true),
+    marked: view.getUint32(at + 12, true),
+    all: view.getUint32(at + 16, true),
+    hint: view.getUint32(at + 20, true),
+    chunk: readArray(1024, 4, at + 24, (at) => view.getUint32(at, true)),
+  };
+}
+
+export function writeCrowd(view: DataView, at: number, value: Crowd): void {
+  bound(view, at, CROWD_SIZE);
+  view.setBigUint64(at, u64(value.refused), true);
+  view.setUint32(at + 8, u32(value.refusedAt), true);
+  view.setUint32(at + 12, u32(value.marked), true);
+  view.setUint32(at + 16, u32(value.all), true);
+  view.setUint32(at + 20, u32(value.hint), true);
+  writeArray(1024, 4, value.chunk, (offset, item) => view.setUint32(at + 24 + offset, u32(item), true));
+}
+
+export const crowdCodec: Codec<Crowd> = { size: CROWD_SIZE, read: readCrowd, write: writeCrowd };
 
 /** struct datagram, 8 bytes. */
 export interface Datagram {
@@ -569,6 +610,27 @@ export function writeReply(view: DataView, at: number, value: Reply): void {
 }
 
 export const replyCodec: Codec<Reply> = { size: REPLY_SIZE, read: readReply, write: writeReply };
+
+/** struct scratch, 104 bytes. */
+export interface Scratch {
+  /** struct search of stage/port.h. */
+  bytes: Uint8Array;
+}
+
+export const SCRATCH_SIZE = 104;
+
+export function readScratch(view: DataView, at: number): Scratch {
+  return {
+    bytes: readBytes(view, at, 104),
+  };
+}
+
+export function writeScratch(view: DataView, at: number, value: Scratch): void {
+  bound(view, at, SCRATCH_SIZE);
+  writeBytes(view, at, 104, value.bytes);
+}
+
+export const scratchCodec: Codec<Scratch> = { size: SCRATCH_SIZE, read: readScratch, write: writeScratch };
 
 /** struct sweep_result, 40 bytes. */
 export interface SweepResult {
