@@ -77,6 +77,17 @@ export class AgentNode {
     });
     this.cni = { binDir, confDir, plugin };
     this.setPodCidrs(podCidrs);
+    this.setConfig({});
+    this.#write("ip-masq-agent.yaml", {
+      apiVersion: "v1",
+      kind: "ConfigMap",
+      metadata: { name: "ip-masq-agent", namespace: "kube-system" },
+      data: { config: stringify({ nonMasqueradeCIDRs: Object.values(NON_MASQUERADE_CIDR) }) },
+    });
+  }
+
+  /** Writes the ConfigMap with these values over those of every test; a running agent follows. */
+  setConfig(values: Readonly<Record<string, string>>): void {
     this.#write("config.yaml", {
       apiVersion: "v1",
       kind: "ConfigMap",
@@ -87,13 +98,8 @@ export class AgentNode {
         "ipv6-native-routing-cidr": CLUSTER_CIDR[6],
         "enable-ip-masq-agent": "true",
         "enable-ipv6": "true",
+        ...values,
       },
-    });
-    this.#write("ip-masq-agent.yaml", {
-      apiVersion: "v1",
-      kind: "ConfigMap",
-      metadata: { name: "ip-masq-agent", namespace: "kube-system" },
-      data: { config: stringify({ nonMasqueradeCIDRs: Object.values(NON_MASQUERADE_CIDR) }) },
     });
   }
 

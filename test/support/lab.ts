@@ -4,7 +4,6 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { waitFor } from "../../src/base/async.ts";
 import { findRemains, listRemains } from "../../src/lab/down.ts";
 
 const COMMAND = join(import.meta.dirname, "../../dist/hookline.mjs");
@@ -61,19 +60,4 @@ export function remainsOf(lab: string): string[] {
 /** The agent of a lab's node, as its agent.json has it. */
 export function agentPid(lab: string, node: string): number {
   return JSON.parse(readFileSync(`/run/hookline/labs/${lab}/nodes/${node}/run/agent.json`, "utf8")).pid;
-}
-
-/** Kills a node's agent and waits until another one answers. */
-export async function restartAgent(lab: string, node: string): Promise<void> {
-  const before = agentPid(lab, node);
-  process.kill(before, "SIGKILL");
-  await waitFor(
-    `${node}'s agent to come back`,
-    async () => {
-      if (agentPid(lab, node) === before) return false;
-      const { status } = await hookline("--lab", lab, "--node", node, "status", "-o", "json");
-      return status === 0;
-    },
-    { timeoutMs: 20_000, intervalMs: 100 },
-  );
 }

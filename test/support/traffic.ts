@@ -1,39 +1,53 @@
 // SPDX-License-Identifier: Apache-2.0
-// Traffic from inside a pod, until standard input ends: long-lived TCP connections, new ones, UDP, both families, all to
-// an echo server. Ends with one line of JSON: what was sent, what came back, what TCP had to send again.
-// Usage: traffic.ts PORT ADDRESS...
+// Traffic from inside a pod, until standard input ends: long-lived TCP connections, new ones, new UDP flows, both families,
+// all to an echo server. Prints "started" when all long-lived connections stand, at the end one line of JSON: what was sent,
+// what came back, what TCP had to send again.
+// Usage: traffic.ts PORT LONG_LIVED NEW_PER_SECOND ADDRESS...   both numbers are for all addresses together
 import { createSocket, type Socket as DatagramSocket } from "node:dgram";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 
+/** One long-lived connection: both ends here, and the port that the server saw at its beginning. */
+export interface LongLived {
+  readonly local: string;
+  readonly localPort: number;
+  readonly remote: string;
+  readonly seenPort: number;
+}
+
 /** The last line of output. */
 export interface TrafficReport {
   /** Connections that stayed open from begin to end. */
-  longLived: number;
+  longLived: LongLived[];
   longLivedBroken: string[];
   /** Lines sent and received, in order, on all of them. */
   lines: { sent: number; echoed: number };
   connections: { opened: number; failed: string[] };
+  /** Each from a socket of its own. */
   datagrams: { sent: number; echoed: number };
   /** TCP segments of this namespace that were sent a second time. */
   retransmitted: number;
-  /** Ports that the server saw for the long-lived connections at their beginning. */
-  ports: number[];
+  /** Datagrams that this namespace's sockets had no room for. */
+  overflowed: number;
 }
 
-const LONG_LIVED_PER_ADDRESS = 3;
+const TICK_MS = 10;
+/** Lines per second on all long-lived connections together, if each is to have no more than one every 10 ms. */
+const LINES_PER_SECOND = 800;
 const SETTLE_MS = 700;
+/** Connections that are being opened at once. */
+const OPENING = 50;
 
 const report: TrafficReport = {
-  longLived: 0,
+  longLived: [],
   longLivedBroken: [],
   lines: { sent: 0, echoed: 0 },
   connections: { opened: 0, failed: [] },
   datagrams: { sent: 0, echoed: 0 },
   retransmitted: 0,
-  ports: [],
+  overflowed: 0,
 };
 
 function counter(file: string, group: string, name: string): number {
@@ -52,48 +66,70 @@ function retransmissions(): number {
   return counter("snmp", "Tcp", "RetransSegs") - counter("netstat", "TcpExt", "TCPDSACKRecvSegs");
 }
 
-let stopping = false;
-const timers: NodeJS.Timeout[] = [];
-
-function every(ms: number, action: () => void): void {
-  timers.push(setInterval(action, ms));
+/** Datagrams that sockets of this namespace had no room for. */
+export function overflows(): number {
+  const v6 = /^Udp6RcvbufErrors\s+(\d+)$/m.exec(readFileSync("/proc/self/net/snmp6", "utf8"))?.[1];
+  return counter("snmp", "Udp", "RcvbufErrors") + Number(v6 ?? 0);
 }
 
-/** Sends numbered lines for ever and checks that they come back in order. */
-async function longLived(address: string, port: number): Promise<Socket> {
+let stopping = false;
+
+/** Calls `action` so many times a second, catching up with what a busy machine has missed. */
+function often(perSecond: number, action: () => void): NodeJS.Timeout {
+  const start = performance.now();
+  let done = 0;
+  return setInterval(() => {
+    const due = Math.floor(((performance.now() - start) * perSecond) / 1000);
+    for (let burst = 0; done < due && burst < 50; burst++, done++) action();
+    done = due;
+  }, TICK_MS);
+}
+
+/** A connection that gets numbered lines and checks that they come back in order; gives what sends the next one. */
+async function longLived(address: string, port: number): Promise<{ socket: Socket; next: () => void }> {
   const socket = connect(port, address);
   socket.setNoDelay(true);
   let rest = "";
-  let next = -1;
+  let awaited = 0;
   let sent = 0;
+  let greeting = true;
   const broken = (why: string): void => {
     if (!stopping) report.longLivedBroken.push(`${address} port ${socket.localPort}: ${why}`);
   };
+  const greeted = Promise.withResolvers<void>();
   socket.setEncoding("utf8").on("data", (text: string) => {
     const lines = (rest + text).split("\n");
     rest = lines.pop() ?? "";
     for (const line of lines) {
-      if (next < 0) report.ports.push(JSON.parse(line).peerPort);
-      else if (line === String(next)) report.lines.echoed++;
-      else broken(`line ${next} came back as ${line}`);
-      next++;
+      if (greeting) {
+        const { localAddress: local = "", localPort = 0 } = socket;
+        const seenPort: number = JSON.parse(line).peerPort;
+        report.longLived.push({ local, localPort, remote: address, seenPort });
+        greeting = false;
+        greeted.resolve();
+      } else if (line === String(awaited)) {
+        report.lines.echoed++;
+        awaited++;
+      } else {
+        broken(`line ${awaited++} came back as ${line}`);
+      }
     }
   });
-  socket.on("error", (error) => broken(error.message)).on("close", () => broken("closed"));
-  await once(socket, "connect");
-  report.longLived++;
-  every(10, () => {
+  socket.on("error", greeted.reject).on("error", (error) => broken(error.message));
+  socket.on("close", () => broken("closed"));
+  await greeted.promise;
+  const next = (): void => {
     socket.write(`${sent++}\n`);
     report.lines.sent++;
-  });
-  return socket;
+  };
+  return { socket, next };
 }
 
 /** One new connection: opened, greeted, one line echoed, closed. */
 async function oneConnection(address: string, port: number): Promise<void> {
   const socket = connect(port, address);
   try {
-    socket.setTimeout(5_000, () => socket.destroy(new Error("no answer in 5 s")));
+    socket.setTimeout(10_000, () => socket.destroy(new Error("no answer in 10 s")));
     let text = "";
     socket.setEncoding("utf8").on("data", (chunk) => {
       text += chunk;
@@ -107,40 +143,61 @@ async function oneConnection(address: string, port: number): Promise<void> {
   }
 }
 
-/** Numbered datagrams on one socket; each must come back once. */
-function datagrams(address: string, port: number): DatagramSocket {
+const asking = new Set<DatagramSocket>();
+
+/** One new UDP flow: a datagram that must come back. */
+function oneDatagram(address: string, port: number): void {
   const socket = createSocket(address.includes(":") ? "udp6" : "udp4");
+  asking.add(socket);
   socket.on("message", () => {
     report.datagrams.echoed++;
+    asking.delete(socket);
+    socket.close();
   });
-  let sent = 0;
-  every(5, () => {
-    socket.send(String(sent++), port, address);
-    report.datagrams.sent++;
-  });
-  return socket;
+  socket.send("hello", port, address);
+  report.datagrams.sent++;
+}
+
+/** All long-lived connections, so many being opened at a time. */
+async function openLongLived(
+  count: number,
+  addresses: string[],
+  port: number,
+): Promise<Awaited<ReturnType<typeof longLived>>[]> {
+  const opened: Awaited<ReturnType<typeof longLived>>[] = [];
+  let begun = 0;
+  const open = async (): Promise<void> => {
+    while (begun < count) opened.push(await longLived(addresses[begun++ % addresses.length] ?? "", port));
+  };
+  await Promise.all(Array.from({ length: OPENING }, open));
+  return opened;
 }
 
 async function main(): Promise<void> {
-  const [portText = "", ...addresses] = process.argv.slice(2);
-  const port = Number(portText);
-  const before = retransmissions();
-  const sockets: Socket[] = [];
-  const datagramSockets: DatagramSocket[] = [];
-  for (const address of addresses) {
-    for (let i = 0; i < LONG_LIVED_PER_ADDRESS; i++) sockets.push(await longLived(address, port));
-    datagramSockets.push(datagrams(address, port));
-    every(20, () => void oneConnection(address, port));
-  }
+  const [port = 0, count = 0, perSecond = 0] = process.argv.slice(2, 5).map(Number);
+  const addresses = process.argv.slice(5);
+  const before = { segments: retransmissions(), datagrams: overflows() };
+  const opened = await openLongLived(count, addresses, port);
+  let line = 0;
+  let flow = 0;
+  const timers = [
+    often(Math.min(LINES_PER_SECOND, 100 * count), () => opened[line++ % opened.length]?.next()),
+    often(perSecond, () => {
+      const address = addresses[(flow >> 1) % addresses.length] ?? "";
+      if (flow++ % 2 === 0) void oneConnection(address, port);
+      else oneDatagram(address, port);
+    }),
+  ];
   process.stdout.write("started\n");
   process.stdin.resume();
   await once(process.stdin, "end");
   for (const timer of timers) clearInterval(timer);
   await sleep(SETTLE_MS);
   stopping = true;
-  report.retransmitted = retransmissions() - before;
-  for (const socket of sockets) socket.destroy();
-  for (const socket of datagramSockets) socket.close();
+  report.retransmitted = retransmissions() - before.segments;
+  report.overflowed = overflows() - before.datagrams;
+  for (const { socket } of opened) socket.destroy();
+  for (const socket of asking) socket.close();
   process.stdout.write(`${JSON.stringify(report)}\n`);
 }
 
