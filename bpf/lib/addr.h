@@ -17,6 +17,11 @@ static __always_inline bool addr_none(const struct addr *a)
 	return (a->w[0] | a->w[1] | a->w[2] | a->w[3]) == 0;
 }
 
+static __always_inline bool addr_mapped(const struct addr *a)
+{
+	return (a->w[0] | a->w[1] | (a->w[2] ^ bpf_htonl(0xffff))) == 0;
+}
+
 static __always_inline void addr_from_v4(struct addr *a, __be32 v4)
 {
 	a->w[0] = 0;

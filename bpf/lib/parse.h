@@ -7,18 +7,21 @@
 #pragma once
 
 #define EXTHDR_MAX 6
+/* Of all extension headers: the transport header must be where a checksum can be corrected and the header be written. */
+#define EXTHDR_BYTES 960
 #define IP_OFFSET 0x1fff
 #define IP_MORE 0x2000
 #define IP6_OFFSET 0xfff8
 #define IP6_MORE 1
+#define VLAN_ID 0x0fff
 #define TCP_FIN 1
 #define TCP_SYN 2
 #define TCP_RST 4
 #define TCP_ACK 16
 
 enum icmp_type { ICMP4_REPLY = 0, ICMP4_UNREACHABLE = 3, ICMP4_QUENCH = 4, ICMP4_REQUEST = 8, ICMP4_EXCEEDED = 11, ICMP4_PARAMETER = 12 };
-enum icmp6_type { ICMP6_UNREACHABLE = 1, ICMP6_PARAMETER = 4, ICMP6_REQUEST = 128, ICMP6_REPLY = 129,
-		  ICMP6_MLD_FIRST = 130, ICMP6_ND_LAST = 137, ICMP6_MLD2 = 143 };
+enum icmp6_type { ICMP6_UNREACHABLE = 1, ICMP6_PARAMETER = 4, ICMP6_REQUEST = 128, ICMP6_REPLY = 129 };
+#define ICMP4_ERRORS (1 << ICMP4_UNREACHABLE | 1 << ICMP4_QUENCH | 1 << ICMP4_EXCEEDED | 1 << ICMP4_PARAMETER)
 
 /* ICMP and ICMPv6 echo (RFC 792, RFC 4443 4.1); other types share the first three fields. */
 struct echo {
@@ -62,16 +65,11 @@ static __always_inline void classify_icmp(struct pkt *p, const struct echo *icmp
 		p->opens = 1;
 	} else if (type == (p->v6 ? ICMP6_REPLY : ICMP4_REPLY)) {
 		p->key.dport = icmp->id;
-	} else if (p->v6) {
-		if (type >= ICMP6_UNREACHABLE && type <= ICMP6_PARAMETER)
-			p->shape = SHAPE_ICMP_ERROR;
-		else if ((type >= ICMP6_MLD_FIRST && type <= ICMP6_ND_LAST) || type == ICMP6_MLD2)
-			p->shape = SHAPE_LINK;
-		else
-			p->shape = SHAPE_OTHER;
-	} else if (type == ICMP4_UNREACHABLE || type == ICMP4_QUENCH || type == ICMP4_EXCEEDED || type == ICMP4_PARAMETER) {
+	} else if (p->v6 ? type >= ICMP6_UNREACHABLE && type <= ICMP6_PARAMETER :
+		   type <= ICMP4_PARAMETER && (ICMP4_ERRORS >> type & 1)) {
 		p->shape = SHAPE_ICMP_ERROR;
 	} else {
+		/* Neighbour discovery and MLD have link-scoped addresses; with others they are forwarded, so not exempt. */
 		p->shape = SHAPE_OTHER;
 	}
 }
@@ -91,12 +89,15 @@ static __always_inline int parse_l4(struct cursor *c, struct pkt *p, __u32 room)
 		p->opens = (p->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN;
 	} else if (p->key.proto == IPPROTO_UDP) {
 		struct udphdr *udp = take(c, sizeof(*udp));
+		__u32 len = udp ? bpf_ntohs(udp->len) : 0;
 
-		if (!udp || room < sizeof(*udp))
+		/* A first fragment has less than its datagram says. */
+		if (len < sizeof(*udp) || room < sizeof(*udp) || (len > room && !p->fragment))
 			return drop(p, DROP_CT_INVALID_HDR);
 		p->key.sport = udp->source;
 		p->key.dport = udp->dest;
 		p->l4_len = sizeof(*udp);
+		p->unsummed = udp->check == 0;
 		p->opens = 1;
 	} else if (p->key.proto == (p->v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP)) {
 		struct echo *icmp = take(c, sizeof(*icmp));
@@ -204,13 +205,16 @@ static __always_inline int parse_v6(struct __sk_buff *skb, struct cursor *c, str
 		return drop(p, DROP_INVALID);
 	__builtin_memcpy(&p->key.saddr, &ip6->saddr, sizeof(struct addr));
 	__builtin_memcpy(&p->key.daddr, &ip6->daddr, sizeof(struct addr));
+	/* The tables hold IPv4 so: on the wire nobody may say it (the kernel refuses it too, ip6_rcv_core). */
+	if (addr_mapped(&p->key.saddr) || addr_mapped(&p->key.daddr))
+		return drop(p, DROP_INVALID);
 	p->v6 = 1;
 	p->ttl = ip6->hop_limit;
 	p->l3_len = sizeof(*ip6) + len;
 	proto = skip_exthdrs(skb, c, p, ip6->nexthdr, &used);
 	if (proto < 0)
 		return -1;
-	if (used > len)
+	if (used > len || used > EXTHDR_BYTES)
 		return drop(p, DROP_INVALID_EXTHDR);
 	p->key.proto = proto;
 	p->l4 = p->l3 + sizeof(*ip6) + used;
@@ -245,8 +249,13 @@ __noinline int parse_linear(struct __sk_buff *skb, struct pkt *p)
 	return p->shape == SHAPE_FLOW ? parse_l4(&c, p, room) : 0;
 }
 
-/* The longest headers that are looked at: Ethernet, IPv4 with all options, TCP without; or IPv6 with some extensions. */
-#define PULL_BYTES 256
+static __always_inline bool priority_tagged(const struct __sk_buff *skb)
+{
+	return skb->vlan_present && !(skb->vlan_tci & VLAN_ID);
+}
+
+/* The longest headers that are looked at: Ethernet, IPv6, its extensions, TCP without options. */
+#define PULL_BYTES (14 + 40 + EXTHDR_BYTES + 20)
 
 /* Sets all fields of pkt that it owns. What the kernel left in fragments of the buffer is pulled in only when it is missed:
  * a locally sent TCP packet has exactly its headers there, and pulling payload costs more than all of this. */
@@ -254,6 +263,10 @@ static __always_inline int parse(struct __sk_buff *skb, struct pkt *p)
 {
 	p->l3 = 14;
 	p->now = ticks();
+	/* A priority tag is no VLAN: the kernel takes such a frame as untagged, and one in another as well (vlan_do_receive). */
+	if ((p->hook == HOOK_FROM_POD || p->hook == HOOK_FROM_NET) && priority_tagged(skb) &&
+	    (bpf_skb_vlan_pop(skb) || priority_tagged(skb)))
+		return drop(p, DROP_UNSUPPORTED_L3);
 	if (parse_linear(skb, p) == 0)
 		return 0;
 	if (p->reason != DROP_CT_INVALID_HDR || skb->data_end - skb->data >= skb->len)

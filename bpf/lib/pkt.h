@@ -52,7 +52,8 @@ struct pkt {
 	__be16 xdport;
 
 	/* Set by parse. */
-	__u16 l3;         /* offset of the IP header; set by the hook before parse, 14 on Ethernet */
+	__u8 l3;          /* offset of the IP header, 14 on Ethernet */
+	__u8 unsummed;    /* UDP without a checksum */
 	__u16 l4;         /* offset of the transport header, valid unless SHAPE_NOT_IP */
 	__u16 l3_len;     /* IP packet length as its header says; 0 for a packet over 64 KiB (BIG TCP) */
 	__u8 ttl;         /* TTL or hop limit */

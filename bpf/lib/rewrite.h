@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* Makes the packet say what struct pkt says: addresses, ports, checksums, TTL, MAC addresses. The transport checksum goes
  * through bpf_l4_csum_replace, the only way that is right for packets whose checksum the device will fill in
- * (CHECKSUM_PARTIAL), for those it has summed (CHECKSUM_COMPLETE) and for UDP over IPv4 without one.
+ * (CHECKSUM_PARTIAL) and for those it has summed (CHECKSUM_COMPLETE). UDP without a checksum stays without one.
  */
 #pragma once
 
@@ -78,8 +78,8 @@ static __always_inline bool translated(const struct pkt *p)
 __noinline int rewrite(struct __sk_buff *skb, struct pkt *p)
 {
 	__be16 port_from, port_to;
+	__u64 diff, balance;
 	void *data, *end;
-	__u64 diff;
 	__u32 l4;
 
 	if (!p)
@@ -87,16 +87,17 @@ __noinline int rewrite(struct __sk_buff *skb, struct pkt *p)
 	if (!translated(p))
 		return 0;
 	diff = addr_diff(&p->key.saddr, &p->xsaddr, p->v6) + addr_diff(&p->key.daddr, &p->xdaddr, p->v6);
-	if (p->fragment == FRAGMENT_LATER) {
-		/* It has no checksum, and none balances new IPv6 addresses in the device's sum of the packet. */
-		if (p->v6)
-			bpf_csum_update(skb, fold32(diff));
-	} else {
-		/* One sum for both ports: the checksum does not care where a word stands. */
-		port_from = fold16((__u64)p->key.sport + p->key.dport);
-		port_to = fold16((__u64)p->xsport + p->xdport);
-		if (rewrite_checksum(skb, p, fold32(diff), port_from, port_to))
-			return -1;
+	/* One sum for both ports: the checksum does not care where a word stands. */
+	port_from = fold16((__u64)p->key.sport + p->key.dport);
+	port_to = fold16((__u64)p->xsport + p->xdport);
+	if (p->fragment == FRAGMENT_LATER || p->unsummed) {
+		/* No checksum balances the change in the device's sum of the packet, except IPv4's that of addresses. */
+		balance = p->v6 ? diff : 0;
+		if (p->unsummed)
+			balance += (__u64)port_to + (__u16)~port_from;
+		bpf_csum_update(skb, fold32(balance));
+	} else if (rewrite_checksum(skb, p, fold32(diff), port_from, port_to)) {
+		return -1;
 	}
 
 	data = (void *)(long)skb->data;

@@ -4,6 +4,7 @@
 import assert from "node:assert/strict";
 import { after, before } from "node:test";
 import { ALL_ON } from "../support/datapath.ts";
+import { openTranslated } from "../support/opened-flow.ts";
 import { eth, type Packet } from "../support/packet.ts";
 import { type Both, INTERNET, MAC, NODE, POD_A, POD_B, POD_FAR } from "../support/packet-node.ts";
 import { type Bench, type Row, runRows, send } from "../support/packet-rows.ts";
@@ -72,19 +73,10 @@ function later(f: Family, t: Transport, way: Way, id = ID): Packet {
 }
 
 /** Pod a has a flow to the internet, under port XPORT of the node. */
-function opened(f: Family, t: Transport): (b: Bench) => void {
-  return (b) => {
-    const whole = t.open(eth(MAC.podA, MAC.hostA).ip({ src: POD_A[f], dst: INTERNET[f] }), PORT, f);
-    const [hook, device] = b === stack ? (["to_net", "eth0"] as const) : (["from_pod", "hla"] as const);
-    send(b, hook, device, whole);
-    const [flow] = b.datapath.flows.entries();
-    const [reply] = b.datapath.replies.entries();
-    assert.ok(flow && reply, "a flow was opened");
-    b.datapath.flows.set(flow[0], { ...flow[1], xsport: XPORT });
-    b.datapath.replies.delete(reply[0]);
-    b.datapath.replies.set({ ...reply[0], dport: XPORT }, reply[1]);
-  };
-}
+const opened =
+  (family: Family, transport: Transport) =>
+  (b: Bench): void =>
+    openTranslated(b, { family, transport, port: PORT, xport: XPORT, byStack: b === stack });
 
 const rows = forAll((f, t): Row[] => [
   {

@@ -4,6 +4,7 @@
 import assert from "node:assert/strict";
 import { after, before } from "node:test";
 import { ALL_ON, longAgo } from "../support/datapath.ts";
+import { openTranslated } from "../support/opened-flow.ts";
 import { eth, type Packet } from "../support/packet.ts";
 import { type Both, INTERNET, NODE, NODE_FAR, POD_A, POD_B, POD_FAR } from "../support/packet-node.ts";
 import { type Bench, type Row, runRows, send } from "../support/packet-rows.ts";
@@ -76,20 +77,10 @@ const plain = (family: Family, src: Both, dst: Both): Packet =>
   eth().ip({ src: src[family], dst: dst[family], ttl: 1 });
 
 /** Pod a has a flow to the internet, under port XPORT of the node. */
-function opened(family: Family, transport: Transport): (b: Bench) => void {
-  return (b) => {
-    // The plain-stack path translates on the way out.
-    const [hook, device] = b === stack ? (["to_net", "eth0"] as const) : (["from_pod", "hla"] as const);
-    const verdict = send(b, hook, device, transport.open(fromPodA(family, POD_A, INTERNET), PORT, family));
-    assert.equal(verdict, b === stack ? "pass" : "redirect");
-    const [flow] = b.datapath.flows.entries();
-    const [reply] = b.datapath.replies.entries();
-    assert.ok(flow && reply, "a flow was opened");
-    b.datapath.flows.set(flow[0], { ...flow[1], xsport: XPORT });
-    b.datapath.replies.delete(reply[0]);
-    b.datapath.replies.set({ ...reply[0], dport: XPORT }, reply[1]);
-  };
-}
+const opened =
+  (family: Family, transport: Transport) =>
+  (b: Bench): void =>
+    openTranslated(b, { family, transport, port: PORT, xport: XPORT, byStack: b === stack });
 
 const inward = forAll((f, t): Row[] =>
   ERRORS[f].map((error) => ({

@@ -8,7 +8,7 @@ import { DropReason, Hook } from "../../src/maps/gen/verdict.ts";
 import { attachIngress, FarEnd } from "../support/cable.ts";
 import { HOOKS, type HookName } from "../support/datapath.ts";
 import { eth, type Packet } from "../support/packet.ts";
-import { INTERNET, MAC, NODE, POD_A, POD_B, POD_FAR } from "../support/packet-node.ts";
+import { INTERNET, MAC, NODE, NODE_FAR, POD_A, POD_B, POD_FAR } from "../support/packet-node.ts";
 import { type Bench, type Expectation, type Row, reset, runRows, send } from "../support/packet-rows.ts";
 import {
   FAMILIES,
@@ -272,11 +272,8 @@ const LINK: [name: string, Packet][] = [
   ],
   ["router solicitation", eth().ipv6({ src: "fe80::5", dst: "ff02::2", hopLimit: 255 }).icmp({ type: 133 })],
   [
-    "neighbour solicitation to a global address",
-    eth()
-      .ipv6({ src: POD_A[6], dst: NODE[6], hopLimit: 255 })
-      .icmp({ type: 135 })
-      .payload(new Uint8Array(16)),
+    "router solicitation of the node",
+    eth().ipv6({ src: NODE[6], dst: "ff02::2", hopLimit: 255 }).icmp({ type: 133 }),
   ],
   [
     "multicast listener report",
@@ -311,6 +308,48 @@ const link = LINK.flatMap(([name, packet]) =>
     }),
   ),
 );
+
+/** Neighbour discovery between global addresses: an exemption by type would let it leave under the pod's address. */
+const solicitation = (src: string, dst: string): Packet =>
+  eth(MAC.podA, MAC.hostA).ipv6({ src, dst, hopLimit: 255 }).icmp({ type: 135 }).payload(new Uint8Array(16));
+const discovery: Row[] = [
+  {
+    name: "from_pod: neighbour solicitation to the node's global address is the stack's",
+    hook: "from_pod",
+    device: "hla",
+    packet: solicitation(POD_A[6], NODE[6]),
+    expect: { verdict: "pass" },
+  },
+  {
+    name: "to_net: neighbour solicitation of the node to a global address is the stack's",
+    hook: "to_net",
+    device: "eth0",
+    packet: solicitation(NODE[6], NODE_FAR[6]),
+    expect: { verdict: "pass" },
+  },
+  refusedFromPod(
+    "neighbour solicitation to the internet",
+    solicitation(POD_A[6], INTERNET[6]),
+    "DROP_NAT_UNSUPP_PROTO",
+  ),
+  refusedFromPod(
+    "IPv6 to an IPv4-mapped address",
+    eth(MAC.podA, MAC.hostA)
+      .ipv6({ src: POD_A[6], dst: `::ffff:${POD_B[4]}` })
+      .tcp(syn),
+    "DROP_INVALID",
+  ),
+  refusedFromPod(
+    "UDP longer than its packet",
+    v4({}).udp({ sport: PORT, dport: 53, length: 9 }),
+    "DROP_CT_INVALID_HDR",
+  ),
+  refusedFromPod(
+    "UDP shorter than its header",
+    v6().udp({ sport: PORT, dport: 53, length: 7 }),
+    "DROP_CT_INVALID_HDR",
+  ),
+];
 
 const zeroChecksum: Row = {
   name: "IPv4 UDP without a checksum stays without one",
@@ -349,6 +388,7 @@ runRows(import.meta.filename, () => bench, [
   ...portlessRows,
   ...fragments,
   ...link,
+  ...discovery,
   zeroChecksum,
   ...wrongChecksum,
 ]);
