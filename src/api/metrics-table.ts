@@ -2,6 +2,7 @@
 // Every metric, once: name, type, labels, what it says, and how it is read off a sample. Names that begin with cilium_ are
 // Cilium's with Cilium's labels and meaning, those that begin with process_ are every Prometheus client's, ours begin with
 // hookline_. docs/user/metrics.md and the example dashboard are checked against this table.
+import { directionOf } from "../maps/direction.ts";
 import { dropReasonText, Hook, hookText } from "../maps/gen/verdict.ts";
 import type { PacketCount, Sample } from "./metrics-sample.ts";
 
@@ -40,14 +41,6 @@ const one =
 
 const STARTED = Date.now() / 1000 - process.uptime();
 
-/** Cilium's directions, from the pods' point of view. */
-const DIRECTIONS: readonly (readonly [hook: number, direction: string])[] = [
-  [Hook.HOOK_FROM_POD, "EGRESS"],
-  [Hook.HOOK_TO_NET, "EGRESS"],
-  [Hook.HOOK_FROM_NET, "INGRESS"],
-  [Hook.HOOK_TO_POD, "INGRESS"],
-];
-const directionOf = new Map(DIRECTIONS);
 /** A forwarded packet passes up to two hooks and is counted at the first; a dropped one is dropped once. */
 const FIRST_HOOKS: readonly number[] = [Hook.HOOK_FROM_POD, Hook.HOOK_FROM_NET];
 

@@ -16,8 +16,7 @@ export interface FlowRow {
   translatedSource: string;
   translatedDestination: string;
   direction: "out" | "in";
-  /** new, established, closing, reset. */
-  state: string;
+  state: FlowStateName;
   masqueraded: boolean;
   rule: number;
   ruleText: string;
@@ -29,6 +28,13 @@ export interface FlowRow {
 
 const PROTOCOLS: Record<number, string> = { 1: "ICMP", 6: "TCP", 17: "UDP", 58: "ICMPv6" };
 
+/** Numbers by name in lower case. */
+export const PROTOCOL_NUMBERS: Readonly<Record<string, number>> = Object.fromEntries(
+  Object.entries(PROTOCOLS).map(([number, name]) => [name.toLowerCase(), Number(number)]),
+);
+
+export type FlowStateName = "new" | "established" | "closing" | "reset";
+
 /** TCP, UDP, ICMP, ICMPv6, or the number. */
 export function protocolName(proto: number): string {
   return PROTOCOLS[proto] ?? String(proto);
@@ -39,7 +45,8 @@ export function formatEndpoint(address: Address, port: number): string {
   return familyOf(address) === 6 ? `[${address}]:${port}` : `${address}:${port}`;
 }
 
-function stateText(state: number): string {
+/** The state of a record by its strongest bit. */
+export function stateText(state: number): FlowStateName {
   if (state & FlowState.FLOW_RESET) return "reset";
   if (state & (FlowState.FLOW_OPENER_FIN | FlowState.FLOW_REPLIER_FIN)) return "closing";
   return state & FlowState.FLOW_REPLIED ? "established" : "new";

@@ -3,10 +3,12 @@
 // agent's sweep then removes it together with its index entry, in the one order that leaves no half flow behind.
 import type { GlobalOptions } from "./command.ts";
 import { faults } from "./faults.ts";
+import { type FlowFilter, isFiltered } from "./flow-filter.ts";
+import { questionTest } from "./flow-list.ts";
 import { write } from "./output.ts";
 import { resolveTarget, type Target } from "./target.ts";
 
-export interface FlushOptions extends GlobalOptions {
+export interface FlushOptions extends GlobalOptions, FlowFilter {
   readonly force?: boolean;
 }
 
@@ -29,19 +31,20 @@ async function confirm(question: string): Promise<boolean> {
 }
 
 /** Marks records dead; gives their number. */
-async function endFlows(target: Target, state: number): Promise<number> {
+async function endFlows(options: FlushOptions, state: number): Promise<number> {
   const { pinsOf } = await import("./pins.ts");
   const { openInner } = await import("../maps/table.ts");
   const { UpdateFlag } = await import("../kernel/bpf-map.ts");
   const { nowTicks } = await import("../maps/ticks.ts");
   const { isErrno } = await import("../kernel/errno.ts");
-  const tables = openInner(pinsOf(target), "flows");
+  const wanted = await questionTest(options);
+  const tables = openInner(pinsOf(resolveTarget(options)), "flows");
   let ended = 0;
   // A second ago: the data plane's clock may lie a tick behind. 0 stands for a record that somebody is ending right now.
   const past = (nowTicks() - 61) >>> 0 || 1;
   for (const table of tables) {
-    for (const [key, flow] of [...table.entries()]) {
-      if ((flow.state & state) !== state || flow.expires === 0) continue;
+    for (const [key, flow] of table.entries()) {
+      if ((flow.state & state) !== state || flow.expires === 0 || !wanted({ ...key, ...flow })) continue;
       try {
         table.set(key, { ...flow, expires: past }, UpdateFlag.exist);
         ended++;
@@ -69,8 +72,11 @@ async function sweep(target: Target): Promise<boolean> {
 /** Asks, ends, sweeps and tells. @throws Fault USAGE without a terminal and without --force */
 export async function flush(options: FlushOptions, { state, what }: Flushed): Promise<void> {
   const target = resolveTarget(options);
-  if (!options.force && !(await confirm(`This breaks the connections of all ${what} on this node.`))) return;
-  const ended = await endFlows(target, state);
+  const which = isFiltered(options)
+    ? "the connections that the filter chooses"
+    : `the connections of all ${what}`;
+  if (!options.force && !(await confirm(`This breaks ${which} on this node.`))) return;
+  const ended = await endFlows(options, state);
   const swept = await sweep(target);
   await write(
     swept

@@ -6,7 +6,7 @@ import { FlowState, MasqueradeRule } from "../maps/gen/verdict.ts";
 import { nowTicks } from "../maps/ticks.ts";
 import { formatBytes, formatSeconds, ticksBetween } from "./duration.ts";
 import { type FlowRecord, flowRow, natLines } from "./flows.ts";
-import { renderData } from "./output.ts";
+import { jsonLines, renderData, yamlLines } from "./output.ts";
 import { renderTable } from "./table.ts";
 
 test("tables: padded to the widest cell, numbers to the right, no space at the end of a line", () => {
@@ -98,6 +98,16 @@ test("flow rows: state by its strongest bit, expiry, unknown rules by number", (
   );
   assert.equal(flowRow({ ...record, state: 1 | FlowState.FLOW_REPLIER_FIN }, 0).state, "closing");
   assert.equal(flowRow({ ...record, state: FlowState.FLOW_INBOUND }, 0).direction, "in");
+});
+
+test("lists that are written piece by piece are what they would be as a whole", async () => {
+  const lists = [[], [{ a: 1, b: { c: ["x", 5n] } }], [{ a: "one\ntwo" }, { a: null }, { a: 2n ** 60n }]];
+  const { renderYaml } = await import("./yaml.ts");
+  for (const list of lists) {
+    const json = [...jsonLines(list)].join("");
+    assert.equal(json, await renderData("json", list));
+    assert.equal([...yamlLines(list, renderYaml)].join(""), await renderData("yaml", list));
+  }
 });
 
 test("JSON and YAML carry 64-bit counters, exact", async () => {

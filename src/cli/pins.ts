@@ -3,16 +3,10 @@
 // kernel at that moment.
 import { existsSync } from "node:fs";
 import { MapType } from "../kernel/bpf.ts";
+import { countFlows } from "../maps/fill.ts";
 import { MAPS } from "../maps/gen/maps.ts";
 import { mapPin } from "../maps/pins.ts";
-import {
-  type InnerTableOf,
-  type MapName,
-  type OuterName,
-  openInner,
-  openPinned,
-  type Table,
-} from "../maps/table.ts";
+import { type MapName, type OuterName, openInner, openPinned, type Table } from "../maps/table.ts";
 import { faults } from "./faults.ts";
 import { bpfRootOf, type Target } from "./target.ts";
 
@@ -27,6 +21,8 @@ export interface MapFill {
   maxEntries: number;
   /** Share of maxEntries in use, 0 to 1. */
   fill: number | null;
+  /** The share that does not give way: of the flow table the live records; null where the oldest entry always does. */
+  pressure: number | null;
   /** Kernel memory in bytes. */
   memoryBytes: number;
   doc: string;
@@ -42,46 +38,61 @@ export function pinsOf(target: Target): string {
   return root;
 }
 
-/** All records of `flows` or `replies`, of all slots. */
-export function readSlots<N extends OuterName>(
-  root: string,
-  name: N,
-): [...Parameters<InnerTableOf<N>["set"]>][] {
-  const tables = openInner(root, name);
-  try {
-    return tables.flatMap((table) => [...table.entries()]) as never;
-  } finally {
-    for (const table of tables) table.close();
-  }
-}
+const isOuter = (name: MapName): name is OuterName => "inner" in MAPS[name];
+/** Types that make room by themselves. */
+const EVICTING: readonly string[] = ["lru_hash", "lru_percpu_hash"];
 
-function fillOf(table: Table<never, never>, type: string, doc: string): MapFill {
-  const { map } = table;
-  const entries = table.fixed || map.info.type === MapType.ringbuf ? null : table.count();
+async function fillOf(table: Table<never, never>, type: string, doc: string): Promise<MapFill> {
+  const { map, maxEntries } = table;
+  const counted = !table.fixed && map.info.type !== MapType.ringbuf;
+  const flows = counted && table.name.startsWith("flows[") ? await countFlows(map) : undefined;
+  const entries = flows !== undefined ? flows.live + flows.dead : counted ? table.count() : null;
+  const staying = flows?.live ?? (EVICTING.includes(type) ? null : entries);
   return {
     name: table.name,
     type,
     keyBytes: map.info.keySize,
     valueBytes: map.info.valueSize,
     entries,
-    maxEntries: table.maxEntries,
-    fill: entries === null ? null : entries / table.maxEntries,
+    maxEntries,
+    fill: entries === null ? null : entries / maxEntries,
+    pressure: staying === null ? null : staying / maxEntries,
     memoryBytes: map.memory(),
     doc,
   };
 }
 
-/** How full every map is, in the order of the names; maps of maps by slot. */
-export function readFills(root: string): MapFill[] {
-  return (Object.keys(MAPS) as MapName[]).flatMap((name) => {
+async function slotFills(root: string, name: OuterName, doc: string): Promise<MapFill[]> {
+  const tables = openInner(root, name);
+  try {
+    const fills: MapFill[] = [];
+    for (const table of tables) fills.push(await fillOf(table as never, MAPS[name].inner.typeName, doc));
+    return fills;
+  } finally {
+    for (const table of tables) table.close();
+  }
+}
+
+/** `flows` of `flows[1]`. */
+const base = (name: string): string => name.replace(/\[\d+\]$/, "");
+
+/** Whether a map is asked for: by its name, for slots with or without their number; all if none are named. */
+export function isMapWanted(name: string, wanted: readonly string[]): boolean {
+  return wanted.length === 0 || wanted.includes(name) || wanted.includes(base(name));
+}
+
+/** How full maps are, in the order of the names; maps of maps by slot. `wanted` as for isMapWanted. */
+export async function readFills(root: string, wanted: readonly string[] = []): Promise<MapFill[]> {
+  const fills: MapFill[] = [];
+  for (const name of Object.keys(MAPS) as MapName[]) {
     const { typeName, doc } = MAPS[name];
-    if (name === "flows" || name === "replies") {
-      const tables = openInner(root, name);
-      const fills = tables.map((table) => fillOf(table as never, MAPS[name].inner.typeName, doc));
-      for (const table of tables) table.close();
-      return fills;
+    // What is not asked for is not counted either: that may take a while.
+    if (wanted.length > 0 && !wanted.some((one) => base(one) === name)) continue;
+    if (isOuter(name)) fills.push(...(await slotFills(root, name, doc)));
+    else {
+      using table = openPinned(root, name);
+      fills.push(await fillOf(table as never, typeName, doc));
     }
-    using table = openPinned(root, name);
-    return [fillOf(table as never, typeName, doc)];
-  });
+  }
+  return fills.filter((fill) => isMapWanted(fill.name, wanted));
 }

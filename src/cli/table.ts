@@ -12,14 +12,24 @@ export interface Column<T> {
 
 const GAP = "   ";
 
-/** The table with its header, a line feed after each line. Rows without a value show `-`. */
-export function renderTable<T>(columns: Column<T>[], rows: T[]): string {
-  const lines = [
-    columns.map((column) => column.header),
-    ...rows.map((row) => columns.map((column) => String(column.cell(row)) || "-")),
-  ];
-  const widths = columns.map((_, i) => Math.max(...lines.map((line) => line[i]?.length ?? 0)));
+/** The table with its header, line by line, a line feed after each. Rows without a value show `-`; they are gone through twice. */
+export function* tableLines<T>(columns: Column<T>[], rows: Iterable<T>): Generator<string> {
+  const cells = (row: T): string[] => columns.map((column) => String(column.cell(row)) || "-");
+  const headers = columns.map((column) => column.header);
+  const widths = headers.map((header) => header.length);
+  for (const row of rows) {
+    for (const [i, cell] of cells(row).entries()) {
+      if (cell.length > (widths[i] ?? 0)) widths[i] = cell.length;
+    }
+  }
   const pad = (cell: string, i: number): string =>
     columns[i]?.right ? cell.padStart(widths[i] ?? 0) : cell.padEnd(widths[i] ?? 0);
-  return lines.map((line) => `${line.map(pad).join(GAP).trimEnd()}\n`).join("");
+  const line = (texts: string[]): string => `${texts.map(pad).join(GAP).trimEnd()}\n`;
+  yield line(headers);
+  for (const row of rows) yield line(cells(row));
+}
+
+/** The whole table as one text. */
+export function renderTable<T>(columns: Column<T>[], rows: Iterable<T>): string {
+  return [...tableLines(columns, rows)].join("");
 }
