@@ -93,6 +93,11 @@ export class Cluster {
     return this.#all.every((watcher) => watcher.synced || watcher === (this.#pods as unknown));
   }
 
+  /** Grows when the server has been listed anew: it may be another one, or have lost its memory. */
+  get listings(): number {
+    return this.#nodes.health().relists;
+  }
+
   get view(): ClusterView {
     const byName = <T extends { name: string }>(objects: Iterable<T>): T[] =>
       [...objects].sort((a, b) => (a.name < b.name ? -1 : 1));

@@ -62,6 +62,7 @@ export class Agent {
   readonly #saved: LastGood | undefined;
   #patienceOver = false;
   #dirty = false;
+  #listings = 0;
   #stopped = false;
   #timers: NodeJS.Timeout[] = [];
   #events: EventReader | undefined;
@@ -251,6 +252,8 @@ export class Agent {
     this.network.applyRoutes(plan.routes);
     this.pods.setMtu(plan.mtu);
     this.pods.setRanges(plan.podRanges);
+    if (this.#listings !== this.cluster.listings) this.publisher.refresh();
+    this.#listings = this.cluster.listings;
     this.#publishNode(plan.self);
     for (const endpoint of this.pods.engine.list()) this.#publishEndpoint(endpoint, false);
     if (!known.fromState) this.#save(known.nodes);

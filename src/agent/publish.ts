@@ -48,6 +48,12 @@ export class Publisher {
     this.#touch();
   }
 
+  /** Writes everything anew: the server may have come back without what was written. */
+  refresh(): void {
+    for (const path of this.#desired.keys()) this.#written.delete(path);
+    this.#touch();
+  }
+
   run(): void {
     this.#loop ??= this.#work();
   }

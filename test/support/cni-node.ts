@@ -54,6 +54,10 @@ export class AgentNode {
   readonly cni: { readonly binDir: string; readonly confDir: string; readonly plugin: string };
   /** Command that stands before `agent`; the sources, unless it is set. */
   hookline: readonly string[] = [process.execPath, join(ROOT, "src/bin/hookline.ts")];
+  /** Over the environment of the test's process, for agents started from now on. */
+  environment: Readonly<Record<string, string>> = {};
+  /** Address of an API server; absent: the agent's own, with the folder of manifests. */
+  api: string | undefined;
   #agent: ChildProcess | undefined;
 
   constructor(world: Topology, podCidrs: readonly string[] = Object.values(POD_CIDR)) {
@@ -123,7 +127,7 @@ export class AgentNode {
         ...this.hookline,
         "agent",
         ...["--node-name", NODE_NAME],
-        ...["--manifests", this.manifestsDir],
+        ...(this.api === undefined ? ["--manifests", this.manifestsDir] : ["--api", this.api]),
         ...["--run-dir", this.runDir],
         ...["--bpf-root", this.bpfRoot],
         ...flags,
