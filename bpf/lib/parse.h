@@ -111,13 +111,18 @@ static __always_inline int parse_l4(struct cursor *c, struct pkt *p, __u32 room)
 	return 0;
 }
 
+static __always_inline bool fragments_tracked(const struct pkt *p)
+{
+	return p->v6 ? CONFIG.track_fragments_ipv6 : CONFIG.track_fragments_ipv4;
+}
+
 static __always_inline void classify_fragment(struct pkt *p, bool later, bool more, __be32 id)
 {
 	if (!later && !more)
 		return;
 	p->fragment_id = id;
 	p->fragment = later ? FRAGMENT_LATER : FRAGMENT_FIRST;
-	if (later)
+	if (later || !fragments_tracked(p))
 		p->shape = SHAPE_FRAGMENT;
 }
 

@@ -24,7 +24,8 @@ enum shape {
 	SHAPE_NOT_IP,     /* ARP, other protocols, a family that is switched off */
 	SHAPE_LINK,       /* ND, MLD, link-local or multicast: never forwarded, never translated */
 	SHAPE_FLOW,       /* TCP, UDP, ICMP echo: has a tuple */
-	SHAPE_FRAGMENT,   /* a later fragment, ports unknown: SHAPE_FLOW from datagram_find on, if the first has come by */
+	SHAPE_FRAGMENT,   /* a later fragment, ports unknown: SHAPE_FLOW from datagram_find on, if the first has come by; any
+			   * fragment if they are not tracked */
 	SHAPE_ICMP_ERROR, /* about another packet, which it quotes */
 	SHAPE_OTHER,      /* any other protocol: has addresses only */
 };

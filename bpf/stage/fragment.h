@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* Only the first fragment of a datagram has ports: which did it have? From the datagram's identification, for from_pod, from_net
  * and to_net. A later fragment that comes before the first has none: where it would have to be translated, it is dropped, else
- * it is left as it is. The receiver, who reassembles, asks for the whole datagram again.
+ * it is left as it is. The receiver, who reassembles, asks for the whole datagram again. A full table forgets the datagram that was
+ * asked for longest ago. If the configuration says so nothing is remembered, and first fragments are as later ones.
  */
 #pragma once
 
@@ -22,7 +23,7 @@ __noinline int datagram_find(struct pkt *p)
 	struct datagram first = {};
 	struct datagram *found;
 
-	if (!p || p->fragment == FRAGMENT_NONE)
+	if (!p || p->fragment == FRAGMENT_NONE || !fragments_tracked(p))
 		return 0;
 	datagram_key(&key, p);
 	if (p->fragment == FRAGMENT_FIRST) {

@@ -71,7 +71,7 @@ __noinline int masquerade(struct pkt *p)
 		return 0;
 	/* What has no ports, or has lost its first fragment, must not leave under the pod's address. */
 	if (p->shape == SHAPE_FRAGMENT)
-		return drop(p, DROP_FRAG_NOT_FOUND);
+		return drop(p, fragments_tracked(p) ? DROP_FRAG_NOT_FOUND : DROP_FRAG_NOSUPPORT);
 	if (p->shape != SHAPE_FLOW)
 		return drop(p, DROP_NAT_UNSUPP_PROTO);
 	/* A late packet, its record evicted or never seen: translated anew it would be nobody's, untranslated it would leak. */

@@ -15,7 +15,8 @@ import {
   type LayerValue,
   resolveConfig,
 } from "./config.ts";
-import { type Config, OPTIONS, type Option, type OptionName, optionOfAlias } from "./options.ts";
+import { optionOfAlias } from "./option-names.ts";
+import { type Config, OPTIONS, type Option, type OptionName } from "./options.ts";
 import type { LastGood } from "./state-files.ts";
 
 /** A mounted ConfigMap: one file per key; what begins with a dot is Kubernetes' own (..data). */

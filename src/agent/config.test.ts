@@ -10,7 +10,8 @@ import {
   resolveConfig,
   showConfig,
 } from "./config.ts";
-import { OPTION_NAMES, OPTIONS, optionOfAlias } from "./options.ts";
+import { optionOfAlias } from "./option-names.ts";
+import { OPTION_NAMES, OPTIONS } from "./options.ts";
 
 const MAP = "ConfigMap kube-system/cilium-config";
 const layer = (origin: string, values: Record<string, string>): ConfigLayer => ({

@@ -10,16 +10,8 @@
 // All or nothing: one wrong value refuses the whole, and what was in force stays in force. Unknown keys are reported.
 import type { Fault } from "../base/fault.ts";
 import { faults } from "./faults.ts";
-import {
-  type Config,
-  environmentName,
-  FLAG_ALIASES,
-  isOptionName,
-  OPTION_NAMES,
-  OPTIONS,
-  type Option,
-  type OptionName,
-} from "./options.ts";
+import { environmentName, FLAG_ALIASES } from "./option-names.ts";
+import { type Config, isOptionName, OPTION_NAMES, OPTIONS, type Option, type OptionName } from "./options.ts";
 
 /** Text values from one place. `path` is what stands before a key in messages. */
 export interface ConfigLayer {

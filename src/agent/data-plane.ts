@@ -20,6 +20,7 @@ import {
   type TableOf,
 } from "../maps/table.ts";
 import { faults } from "./faults.ts";
+import type { TableSizes } from "./node-config.ts";
 import type { AgentPlan } from "./plan.ts";
 import type { MapFill, ReconcilerStatus } from "./status.ts";
 import { sweepIntervalMs } from "./sweep-interval.ts";
@@ -28,7 +29,7 @@ export interface DataPlaneOptions {
   readonly objectPath: string;
   readonly bpfRoot: string;
   readonly config: NodeConfig;
-  readonly sizes: { readonly flows: number; readonly replies: number };
+  readonly sizes: TableSizes;
   readonly log: Log;
 }
 
@@ -198,12 +199,14 @@ export class DataPlane {
   }
 
   /** What the options ask of the tables that were taken over with another size, in sentences. */
-  sizeProblems(wanted: { readonly flows: number; readonly replies: number }): string[] {
+  sizeProblems(wanted: TableSizes): string[] {
     const problem = (name: string, is: number, want: number): string[] =>
       is === want
         ? []
         : [`${name} was made with room for ${is} records and keeps it; the options ask for ${want}`];
+    const datagrams = this.#datapath.maps.find(({ name }) => name === "frag_datagrams")?.maxEntries ?? 0;
     return [
+      ...problem("frag_datagrams", datagrams, wanted.frag_datagrams),
       ...problem("flows", this.#flowsSize, wanted.flows),
       ...problem("replies", this.#repliesSize, wanted.replies),
     ];

@@ -42,17 +42,18 @@ test("fields: switches, ticks, and masquerading only in a family that is on", ()
   assert.deepEqual([fields.portMin, fields.portMax], [1024, 65535]);
 });
 
-test("table sizes: Cilium's tracking sizes add up, the index follows unless it is given", () => {
-  assert.deepEqual(tableSizes(given()), { flows: 65536, replies: 65536 });
+test("table sizes: Cilium's tracking sizes add up, the index follows unless it is given, fragments have their own", () => {
+  assert.deepEqual(tableSizes(given()), { flows: 65536, replies: 65536, frag_datagrams: 8192 });
   assert.deepEqual(
     tableSizes(
       given({
         "bpf-ct-global-tcp-max": "2048",
         "bpf-ct-global-any-max": "1024",
         "bpf-nat-global-max": "1024",
+        "bpf-fragments-map-max": "256",
       }),
     ),
-    { flows: 3072, replies: 1024 },
+    { flows: 3072, replies: 1024, frag_datagrams: 256 },
   );
 });
 

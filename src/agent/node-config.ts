@@ -26,6 +26,8 @@ export function nodeConfig(config: Config): NodeConfig {
     masqueradeToRouteSource: flag(config["enable-masquerade-to-route-source"]),
     hostRouting: flag(!config["enable-host-legacy-routing"]),
     tunnel: flag(config["routing-mode"] === "tunnel"),
+    trackFragmentsIpv4: flag(config["enable-ipv4-fragment-tracking"]),
+    trackFragmentsIpv6: flag(config["enable-ipv6-fragment-tracking"]),
     events: EVENTS[config["monitor-aggregation"]],
     portMin: ports.first,
     portMax: ports.last,
@@ -37,11 +39,19 @@ export function nodeConfig(config: Config): NodeConfig {
   };
 }
 
+/** Entries of the maps whose sizes are options. */
+export interface TableSizes {
+  readonly flows: number;
+  readonly replies: number;
+  readonly frag_datagrams: number;
+}
+
 /**
- * Records of the flow table and of its reply index. Cilium's three sizes are of three maps; here one table holds all
+ * Records of the flow table and of its reply index, and datagrams in fragments. Cilium's three sizes are of three maps; here one table holds all
  * protocols, and a record holds tracking and translation, so the sizes add up.
  */
-export function tableSizes(config: Config): { flows: number; replies: number } {
+export function tableSizes(config: Config): TableSizes {
   const flows = config["bpf-ct-global-tcp-max"] + config["bpf-ct-global-any-max"];
-  return { flows, replies: config["bpf-nat-global-max"] || flows };
+  const replies = config["bpf-nat-global-max"] || flows;
+  return { flows, replies, frag_datagrams: config["bpf-fragments-map-max"] };
 }

@@ -203,6 +203,27 @@ export const OPTIONS = {
     when: "load",
     helm: "bpf.natMax",
   }),
+  "enable-ipv4-fragment-tracking": option({
+    type: bool,
+    default: "true",
+    text: "Remember the ports of fragmented IPv4 datagrams; off: fragments that would be masqueraded are dropped.",
+    when: "load",
+    fields: ["trackFragmentsIpv4"],
+    helm: "fragmentTracking",
+  }),
+  "enable-ipv6-fragment-tracking": option({
+    type: bool,
+    default: "true",
+    text: "The same for IPv6.",
+    when: "load",
+    fields: ["trackFragmentsIpv6"],
+  }),
+  "bpf-fragments-map-max": option({
+    type: integer(256, 65_536),
+    default: "8192",
+    text: "Fragmented datagrams whose ports are remembered at a time; a new size counts from the agent's next start.",
+    when: "load",
+  }),
   "monitor-aggregation": option({
     type: oneOf("none", "lowest", "low", "medium", "maximum"),
     default: "medium",
@@ -350,31 +371,3 @@ export const OPTION_NAMES = Object.keys(OPTIONS) as OptionName[];
 export function isOptionName(name: string): name is OptionName {
   return Object.hasOwn(OPTIONS, name);
 }
-
-const folded = (name: string): string => name.toLowerCase().replaceAll(/[-_.]/g, "");
-
-const ALIASES = new Map<string, OptionName>();
-for (const name of OPTION_NAMES) {
-  const { helm, when } = OPTIONS[name] as Option<unknown>;
-  if (when === "start") continue;
-  if (helm !== undefined) ALIASES.set(folded(helm), name);
-  ALIASES.set(folded(name), name);
-}
-
-/** The option behind a field of CiliumNetworkConfig's spec: `enableBPFMasquerade`, or a Helm path `bpf.masquerade`. */
-export function optionOfAlias(alias: string): OptionName | undefined {
-  return ALIASES.get(folded(alias));
-}
-
-/** `HOOKLINE_ENABLE_IPV6` or, with the other prefix, `CILIUM_ENABLE_IPV6`. */
-export function environmentName(name: OptionName, prefix: "HOOKLINE" | "CILIUM"): string {
-  return `${prefix}_${name.toUpperCase().replaceAll("-", "_")}`;
-}
-
-/** Cilium's own name of an option of ours that a flag may use as well. */
-export const FLAG_ALIASES: Readonly<Record<string, OptionName>> = {
-  "k8s-node-name": "node-name",
-  "k8s-kubeconfig-path": "kubeconfig",
-  "k8s-api-server": "api",
-  "state-directory": "state-dir",
-};

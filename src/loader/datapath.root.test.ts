@@ -19,7 +19,7 @@ import { listPins, mapPin, removePins } from "../maps/pins.ts";
 import { openInner, openPinned } from "../maps/table.ts";
 import type { DeviceMode } from "./attach.ts";
 import { type Datapath, type DatapathOptions, openDatapath } from "./datapath.ts";
-import { PROGRAMS } from "./load.ts";
+import { type MapSizes, PROGRAMS } from "./load.ts";
 
 const OBJECT = new URL("../../build/datapath.bpf.o", import.meta.url).pathname;
 
@@ -31,6 +31,8 @@ const CONFIG: NodeConfig = {
   masqueradeRemoteNodes: 0,
   masqueradeToRouteSource: 0,
   hostRouting: 1,
+  trackFragmentsIpv4: 1,
+  trackFragmentsIpv6: 1,
   tunnel: 0,
   events: 2,
   portMin: 1024,
@@ -121,6 +123,26 @@ test("a second load takes the maps over with their entries, and their sizes", ()
   assert.equal(flowsAfter?.map.info.id, flowsBefore?.map.info.id);
   flowsBefore?.close();
   flowsAfter?.close();
+  removePins(o.bpfRoot);
+});
+
+test("a cache is made anew when its size changes, and only then", () => {
+  const o = options();
+  const id = (sizes: MapSizes): [number, number, boolean] => {
+    using datapath = openDatapath({ ...o, sizes });
+    using table = datapath.table("frag_datagrams");
+    const adopted = datapath.maps.some((map) => map.name === "frag_datagrams" && map.adopted);
+    return [table.map.info.id, table.maxEntries, adopted];
+  };
+  const [first, size] = id({ frag_datagrams: 512 });
+  assert.equal(size, 512);
+  assert.deepEqual(id({ frag_datagrams: 512 }), [first, 512, true]);
+  assert.deepEqual(id({}), [first, 512, true]);
+  const [second, larger, adopted] = id({ frag_datagrams: 1024 });
+  assert.notEqual(second, first);
+  assert.deepEqual([larger, adopted], [1024, false]);
+  using pinned = openPinned(o.bpfRoot, "frag_datagrams");
+  assert.equal(pinned.map.info.id, second);
   removePins(o.bpfRoot);
 });
 

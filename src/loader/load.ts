@@ -3,7 +3,7 @@
 // fds of maps and programs. The last step puts the new program behind the hooks, for what is attached already as well.
 import { closeSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { mapInfo, objPin } from "../kernel/bpf.ts";
+import { MapType, mapInfo, objPin } from "../kernel/bpf.ts";
 import { BpfMap } from "../kernel/bpf-map.ts";
 import { jiffyNs } from "../kernel/clock.ts";
 import { errnoName } from "../kernel/errno.ts";
@@ -11,7 +11,7 @@ import { missingFeatures, probe } from "../kernel/features.ts";
 import { allocate, duplicate } from "../kernel/ffi.ts";
 import { BpfObject, type ObjectMap, takeMessages } from "../kernel/libbpf.ts";
 import { type NodeConfig, nodeConfigCodec } from "../maps/gen/config.ts";
-import { checkLayout, makePinFolders, mapPin, openPin } from "../maps/pins.ts";
+import { checkLayout, makePinFolders, mapPin, openPin, unpin } from "../maps/pins.ts";
 import type { MapName } from "../maps/table.ts";
 import { faults } from "./faults.ts";
 import { fillFirstSlot, makeTemplate } from "./inner-tables.ts";
@@ -55,7 +55,7 @@ export interface LoadedMap {
   readonly fd: number;
   /** It was pinned before, with its entries. */
   readonly adopted: boolean;
-  /** As it is; an adopted map keeps its size, whatever the options say. Of maps of maps the number of slots. */
+  /** As it is; an adopted map keeps its size, whatever the options say, unless it is a cache. Of maps of maps the number of slots. */
   readonly maxEntries: number;
 }
 
@@ -96,17 +96,23 @@ function configure(object: BpfObject, options: LoadOptions): void {
 function prepareMap(map: ObjectMap, options: LoadOptions): { adopted: boolean; borrowed: number[] } {
   const path = mapPin(options.bpfRoot, map.name);
   const pinned = openPin(path);
+  const size = options.sizes?.[map.name as MapName];
   if (pinned !== undefined) {
-    checkLayout(map.name, path, mapInfo(pinned, map.name), map);
-    map.reuse(pinned);
-    return { adopted: true, borrowed: [pinned] };
+    const existing = mapInfo(pinned, map.name);
+    checkLayout(map.name, path, existing, map);
+    if (existing.type !== MapType.lruHash || size === undefined || existing.maxEntries === size) {
+      map.reuse(pinned);
+      return { adopted: true, borrowed: [pinned] };
+    }
+    // What may forget its entries one by one may forget them all.
+    closeSync(pinned);
+    unpin(path);
   }
   if (map.inner) {
     const template = makeTemplate(map.inner);
     map.setInnerTemplate(template);
     return { adopted: false, borrowed: [template] };
   }
-  const size = options.sizes?.[map.name as MapName];
   if (size !== undefined) map.setMaxEntries(size);
   return { adopted: false, borrowed: [] };
 }

@@ -2,13 +2,24 @@
 // Fragments of masqueraded flows, both ways and in both orders: the first fragment is translated like a whole packet, later
 // ones take its flow's translation in the IP header alone. What comes before its first fragment never leaves untranslated.
 import assert from "node:assert/strict";
-import { after, before } from "node:test";
+import { after, before, test } from "node:test";
+import { MAPS } from "../../src/maps/gen/maps.ts";
+import { DropReason, Hook } from "../../src/maps/gen/verdict.ts";
 import { ALL_ON } from "../support/datapath.ts";
 import { openTranslated } from "../support/opened-flow.ts";
 import { eth, type Packet } from "../support/packet.ts";
+import { differences } from "../support/packet-fields.ts";
 import { type Both, INTERNET, MAC, NODE, POD_A, POD_B, POD_FAR } from "../support/packet-node.ts";
-import { type Bench, type Row, runRows, send } from "../support/packet-rows.ts";
-import { FAMILIES, type Family, forAll, Rig, type Transport, UDP } from "../support/transports.ts";
+import { type Bench, type Row, reset, runRows, send } from "../support/packet-rows.ts";
+import {
+  FAMILIES,
+  type Family,
+  forAll,
+  Rig,
+  TRANSPORTS,
+  type Transport,
+  UDP,
+} from "../support/transports.ts";
 
 const PORT = 44000;
 /** The port that pod a's flow has on the node. */
@@ -19,10 +30,16 @@ const REST = "what did not fit into the first";
 let rig: Rig;
 let bench: Bench;
 let stack: Bench;
+/** Tracking is off for one family. */
+let untracked: Record<Family, Bench>;
 before(() => {
   rig = new Rig();
   bench = rig.load();
   stack = rig.load({ ...ALL_ON, hostRouting: 0 });
+  untracked = {
+    4: rig.load({ ...ALL_ON, trackFragmentsIpv4: 0 }),
+    6: rig.load({ ...ALL_ON, trackFragmentsIpv6: 0 }),
+  };
 });
 after(() => rig?.close());
 
@@ -202,3 +219,80 @@ const byStack = forAll(
 );
 
 runRows(import.meta.filename, () => stack, byStack);
+
+const OTHER: Record<Family, Family> = { 4: 6, 6: 4 };
+for (const off of FAMILIES) {
+  const far = (ttl: number): Way => ({ ...out(POD_A, ttl), dst: POD_FAR });
+  const dropped = {
+    verdict: "drop",
+    reason: "DROP_FRAG_NOSUPPORT",
+    rule: "MASQ_POD",
+    flows: (entries: unknown[]) => assert.equal(entries.length, 0),
+  } as const;
+  const rows = TRANSPORTS.flatMap((t): Row[] => [
+    {
+      name: `tracking off: IPv${off} ${t.name} first fragment to the internet is dropped`,
+      hook: "from_pod",
+      device: "hla",
+      packet: first(off, t, "open", [out(), PORT]),
+      expect: dropped,
+    },
+    {
+      name: `tracking off: IPv${off} ${t.name} later fragment to the internet is dropped`,
+      given: (b) => send(b, "from_pod", "hla", first(off, t, "open", [out(), PORT])),
+      hook: "from_pod",
+      device: "hla",
+      packet: later(off, t, out()),
+      expect: dropped,
+    },
+    {
+      name: `tracking off: IPv${off} ${t.name} first fragment to another node's pod goes on`,
+      hook: "from_pod",
+      device: "hla",
+      packet: first(off, t, "open", [far(64), PORT]),
+      expect: { verdict: "redirect", packet: first(off, t, "open", [far(63), PORT]) },
+    },
+    {
+      name: `tracking off: IPv${off} ${t.name} fragment to the node is the stack's`,
+      hook: "from_net",
+      device: "eth0",
+      packet: first(off, t, "answer", [back(), XPORT]),
+      expect: { verdict: "pass" },
+    },
+    {
+      name: `tracking off for IPv${off}: IPv${OTHER[off]} ${t.name} first fragment opens a flow`,
+      hook: "from_pod",
+      device: "hla",
+      packet: first(OTHER[off], t, "open", [out(), PORT]),
+      expect: {
+        verdict: "redirect",
+        packet: first(OTHER[off], t, "open", [out(NODE, 63), PORT]),
+        fresh: true,
+      },
+    },
+  ]);
+  runRows(import.meta.filename, () => untracked[off], rows);
+}
+
+for (const f of FAMILIES) {
+  test(`IPv${f}: more datagrams than the table holds; none leaves untranslated`, () => {
+    reset(bench);
+    opened(f, UDP)(bench);
+    const { maxEntries } = MAPS.frag_datagrams;
+    const ids = Array.from({ length: 2 * maxEntries }, (_, i) => i + 1);
+    for (const id of ids) send(bench, "from_pod", "hla", first(f, UDP, "open", [out(), PORT, id]));
+    const ends = (id: number): string => {
+      const { verdict, packet } = bench.datapath.run("from_pod", later(f, UDP, out(), id).bytes(), {
+        ifindex: bench.devices.hla,
+      });
+      if (verdict === "drop") return "dropped";
+      return differences(later(f, UDP, out(NODE, 63), id).bytes(), packet).join() || "translated";
+    };
+    assert.deepEqual(new Set(ids.slice(-100).map(ends)), new Set(["translated"]), "the latest are known");
+    assert.deepEqual(new Set(ids.slice(0, 100).map(ends)), new Set(["dropped"]), "the oldest are forgotten");
+    const middle = new Set(ids.filter((id) => id % 16 === 0).map(ends));
+    assert.deepEqual(middle, new Set(["translated", "dropped"]));
+    const { packets } = bench.datapath.counter(Hook.HOOK_FROM_POD, DropReason.DROP_FRAG_NOT_FOUND);
+    assert.ok(packets >= 100n);
+  });
+}

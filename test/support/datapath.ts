@@ -45,6 +45,8 @@ export const ALL_ON: NodeConfig = {
   masqueradeToRouteSource: 0,
   hostRouting: 1,
   tunnel: 0,
+  trackFragmentsIpv4: 1,
+  trackFragmentsIpv6: 1,
   events: 2,
   portMin: 1024,
   portMax: 65535,
@@ -63,6 +65,8 @@ export const ALL_OFF: NodeConfig = {
   masqueradeIpv4: 0,
   masqueradeIpv6: 0,
   hostRouting: 0,
+  trackFragmentsIpv4: 0,
+  trackFragmentsIpv6: 0,
   events: 0,
   tunnelPort: 0,
 };

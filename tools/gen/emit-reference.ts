@@ -2,13 +2,8 @@
 // Writes the part of docs/reference that comes from TypeScript: options.md from the agent's table of options, config.md
 // from the object and that table, cli.md from the commands' own help.
 import type { Command } from "commander";
-import {
-  environmentName,
-  FLAG_ALIASES,
-  OPTION_NAMES,
-  OPTIONS,
-  type Option,
-} from "../../src/agent/options.ts";
+import { environmentName, FLAG_ALIASES } from "../../src/agent/option-names.ts";
+import { OPTION_NAMES, OPTIONS, type Option } from "../../src/agent/options.ts";
 import { buildProgram } from "../../src/cli/program.ts";
 import type { Abi, Field } from "./abi.ts";
 import { configPage, table } from "./emit-docs.ts";

@@ -23,6 +23,10 @@ export interface NodeConfig {
   tunnel: number;
   /** 0 none, 1 drops, 2 drops and first packets of flows. */
   events: number;
+  /** Remember the ports of fragmented IPv4 datagrams; off: their fragments are not masqueraded but dropped. */
+  trackFragmentsIpv4: number;
+  /** Remember the ports of fragmented IPv6 datagrams; off: their fragments are not masqueraded but dropped. */
+  trackFragmentsIpv6: number;
   /** Lowest port that masquerading may choose, host order. */
   portMin: number;
   /** Highest port that masquerading may choose, host order. */
@@ -52,6 +56,8 @@ export function readNodeConfig(view: DataView, at: number): NodeConfig {
     hostRouting: view.getUint8(at + 6),
     tunnel: view.getUint8(at + 7),
     events: view.getUint8(at + 8),
+    trackFragmentsIpv4: view.getUint8(at + 9),
+    trackFragmentsIpv6: view.getUint8(at + 10),
     portMin: view.getUint32(at + 12, true),
     portMax: view.getUint32(at + 16, true),
     tunnelPort: view.getUint32(at + 20, true),
@@ -73,8 +79,8 @@ export function writeNodeConfig(view: DataView, at: number, value: NodeConfig): 
   view.setUint8(at + 6, u8(value.hostRouting));
   view.setUint8(at + 7, u8(value.tunnel));
   view.setUint8(at + 8, u8(value.events));
-  view.setUint8(at + 9, 0);
-  view.setUint8(at + 10, 0);
+  view.setUint8(at + 9, u8(value.trackFragmentsIpv4));
+  view.setUint8(at + 10, u8(value.trackFragmentsIpv6));
   view.setUint8(at + 11, 0);
   view.setUint32(at + 12, u32(value.portMin), true);
   view.setUint32(at + 16, u32(value.portMax), true);
@@ -100,6 +106,8 @@ export const nodeConfigFields: Readonly<
   hostRouting: { field: "host_routing", size: 1, doc: "forward by redirect between pod and native device, without the host's stack" },
   tunnel: { field: "tunnel", size: 1, doc: "pods of other nodes are reached through a tunnel: node addresses are masqueraded to" },
   events: { field: "events", size: 1, doc: "0 none, 1 drops, 2 drops and first packets of flows" },
+  trackFragmentsIpv4: { field: "track_fragments_ipv4", size: 1, doc: "remember the ports of fragmented IPv4 datagrams; off: their fragments are not masqueraded but dropped" },
+  trackFragmentsIpv6: { field: "track_fragments_ipv6", size: 1, doc: "remember the ports of fragmented IPv6 datagrams; off: their fragments are not masqueraded but dropped" },
   portMin: { field: "port_min", size: 4, doc: "lowest port that masquerading may choose, host order" },
   portMax: { field: "port_max", size: 4, doc: "highest port that masquerading may choose, host order" },
   tunnelPort: { field: "tunnel_port", size: 4, doc: "UDP port of the node's own tunnel, host order, 0 none" },
