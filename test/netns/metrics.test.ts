@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { parse, stringify } from "yaml";
 import type { EndpointReport, StatusReport } from "../../src/agent/status.ts";
-import type { MetricRow } from "../../src/api/metrics.ts";
+import type { MetricRow } from "../../src/api/metric.ts";
 import { METRICS } from "../../src/api/metrics-table.ts";
 import { waitFor } from "../../src/base/async.ts";
 import { FlowState } from "../../src/maps/gen/verdict.ts";
