@@ -13,6 +13,7 @@ struct types {
 	enum endpoint_flag endpoint_flag;
 	enum device_flag device_flag;
 	enum remote_flag remote_flag;
+	enum sweep_mode sweep_mode;
 	enum event_kind event_kind;
 	struct flow_key flow_key;
 	struct flow flow;

@@ -65,6 +65,14 @@ struct {
 } devices SEC(".maps") DOC("Native devices that carry our programs, by index, with their masquerade addresses. Written by the agent.");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 16384);
+	__type(key, struct addr);
+	__type(value, __u32);
+} node_addrs SEC(".maps") DOC("Addresses of this node, each with the index of the device that has it. Written by the agent.");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	/* 16384 of each family for the ip-masq-agent, and as many for native ranges, which can be every node's. */

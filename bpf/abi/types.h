@@ -46,8 +46,6 @@ struct prefix_rule {
 	__u32 source DOC("index of the input line that asked for it, in the agent's source table");
 };
 
-#define IDENTITY_HOST 1
-
 struct remote {
 	__u32 identity DOC("security identity: 1 host, 2 world, 6 remote-node, 7 kube-apiserver, 256 and up pods");
 	__u32 flags DOC("bits of enum remote_flag");
@@ -149,9 +147,9 @@ struct recent {
 };
 
 struct sweep_result {
-	__u64 whole DOC("set by the caller: not 0 to go through the index too, for entries that lost their record");
+	__u64 mode DOC("set by the caller: bits of enum sweep_mode");
 	__u64 visited DOC("records looked at");
-	__u64 removed DOC("records removed because they had expired or their pod is gone");
+	__u64 removed DOC("records removed because they had expired, or their pod or address is gone");
 	__u64 replies_removed DOC("index entries removed because no live record stood behind them");
 	__u64 masqueraded DOC("live records with a translation");
 };

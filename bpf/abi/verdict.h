@@ -84,6 +84,12 @@ enum device_flag { DEVICE_FLAGS(ENUM_ROW) };
 
 enum remote_flag { REMOTE_FLAGS(ENUM_ROW) };
 
+#define SWEEP_MODES(X)                                                         \
+	X(1, SWEEP_INDEX, "through the index too, for entries that lost their record") \
+	X(4, SWEEP_ADDRESSES, "also flows under an address that the node has lost")
+
+enum sweep_mode { SWEEP_MODES(ENUM_ROW) };
+
 #define EVENT_KINDS(X)                                                         \
 	X(1, EVENT_DROP, "drop")                                               \
 	X(2, EVENT_NEW_FLOW, "new-flow")

@@ -15,7 +15,16 @@ struct sweeping {
 	__u32 slot;
 	__u32 ended;
 	bool again;
+	bool addresses;
 };
+
+/* Whether the node has lost the address that the flow is translated to: no answer can come back. */
+static __always_inline bool address_gone(const struct flow *f)
+{
+	struct addr source = f->xsaddr;
+
+	return (f->state & FLOW_XSOURCE) && !bpf_map_lookup_elem(&node_addrs, &source);
+}
 
 static long sweep_flow(void *table, struct flow_key *in_map, struct flow *f, struct sweeping *s)
 {
@@ -28,7 +37,7 @@ static long sweep_flow(void *table, struct flow_key *in_map, struct flow *f, str
 		result->visited++;
 	if (alive(seen, s->now)) {
 		owner = f->state & FLOW_INBOUND ? endpoint_id(&key.daddr) : endpoint_id(&key.saddr);
-		if (f->endpoint && f->endpoint != owner) {
+		if ((f->endpoint && f->endpoint != owner) || (s->addresses && address_gone(f))) {
 			/* A packet may be at work on it: dead from now on, removed by the next walk. */
 			if (flow_swap(f, seen, expiry(s->now, 0)))
 				__sync_fetch_and_or(&s->ended, 1);
@@ -75,7 +84,7 @@ static __always_inline void sweep_replies(__u32 slot, struct sweeping *s)
 SEC("syscall")
 int sweep(struct sweep_result *result)
 {
-	struct sweeping s = { .result = result, .now = ticks() };
+	struct sweeping s = { .result = result, .now = ticks(), .addresses = result->mode & SWEEP_ADDRESSES };
 
 	result->visited = 0;
 	result->removed = 0;
@@ -88,7 +97,7 @@ int sweep(struct sweep_result *result)
 		sweep_flows(0, &s);
 		sweep_flows(1, &s);
 	}
-	if (result->whole) {
+	if (result->mode & SWEEP_INDEX) {
 		sweep_replies(0, &s);
 		sweep_replies(1, &s);
 	}

@@ -10,19 +10,6 @@ static __always_inline bool tunnel_packet(const struct pkt *p)
 	return CONFIG.tunnel_port && p->key.proto == IPPROTO_UDP && p->key.dport == bpf_htons(CONFIG.tunnel_port);
 }
 
-/* Whether the source is another address of the node than the device's: the agent lists them all. */
-__noinline int from_node(struct pkt *p)
-{
-	struct prefix source = { .prefixlen = 128 };
-	struct remote *who;
-
-	if (!p)
-		return false;
-	source.addr = p->key.saddr;
-	who = bpf_map_lookup_elem(&ipcache, &source);
-	return who && who->identity == IDENTITY_HOST;
-}
-
 static __always_inline int to_net_path(struct __sk_buff *skb, struct pkt *p)
 {
 	__u32 ifindex = skb->ifindex;
@@ -46,7 +33,7 @@ static __always_inline int to_net_path(struct __sk_buff *skb, struct pkt *p)
 	keep_tuple(p);
 
 	/* 3. The node's own traffic: rules 1 and 2. */
-	if (addr_equal(&p->key.saddr, p->v6 ? &device->addr6 : &device->addr4) || (!endpoint_at_source(p) && from_node(p))) {
+	if (addr_equal(&p->key.saddr, p->v6 ? &device->addr6 : &device->addr4) || (!endpoint_at_source(p) && bpf_map_lookup_elem(&node_addrs, &p->key.saddr))) {
 		p->rule = tunnel_packet(p) ? MASQ_NEVER : MASQ_HOST;
 		if (p->shape == SHAPE_ICMP_ERROR)
 			return related(skb, p) ? DROP : PASS;

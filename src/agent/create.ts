@@ -102,12 +102,14 @@ export class Agent {
     this.ipMasq = new IpMasqSource(this.log, onChange);
     this.#saved = this.#loadSaved();
     this.#netlink = openRtNetlink();
-    this.network = new NodeNetwork(this.#netlink, onChange);
+    this.network = new NodeNetwork(this.#netlink, {
+      changed: onChange,
+      stripped: (ifindexes) => void this.#queue.run(() => this.dataPlane?.putBack(ifindexes)),
+    });
     this.publisher = new Publisher(this.client, this.log);
     this.pods = new Pods({
       netlink: this.#netlink,
       openNetlink: openRtNetlink,
-      bpfRoot: options.bpfRoot,
       files: this.files,
       log: this.log,
       onChange: (endpoint, gone) => this.#publishEndpoint(endpoint, gone),
@@ -178,6 +180,8 @@ export class Agent {
 
   #review(): void {
     this.#listening = listeningPorts();
+    // A detached TCX link has no event.
+    this.dataPlane?.putBack(new Set(this.plan?.devices.map((device) => device.ifindex)));
     this.#changed();
   }
 
@@ -281,7 +285,6 @@ export class Agent {
     for (const fault of this.pods.connect(dataPlane.endpointPorts)) {
       this.log.error({ error: fault.detail }, "pod keeps its old programs");
     }
-    dataPlane.sweep();
     this.#events = new EventReader({
       ring: openRing(dataPlane.mapFd("events")),
       lost: dataPlane.table("events_lost"),

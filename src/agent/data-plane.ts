@@ -6,6 +6,7 @@ import type { Log } from "../base/log.ts";
 import type { EndpointPorts } from "../engine/endpoint/engine.ts";
 import { nonmasqMap } from "../engine/masquerade/plan.ts";
 import type { NativeDevice } from "../engine/route/devices.ts";
+import { isErrno } from "../kernel/errno.ts";
 import { type Datapath, openDatapath } from "../loader/datapath.ts";
 import type { NodeConfig } from "../maps/gen/config.ts";
 import { MAPS } from "../maps/gen/maps.ts";
@@ -19,7 +20,6 @@ import {
   type Table,
   type TableOf,
 } from "../maps/table.ts";
-import { prepareBpffs } from "./bpffs.ts";
 import { faults } from "./faults.ts";
 import type { TableSizes } from "./node-config.ts";
 import type { AgentPlan } from "./plan.ts";
@@ -50,6 +50,7 @@ const KEPT = [
   "devices",
   "nonmasq_cidrs",
   "ipcache",
+  "node_addrs",
   "reserved_ports",
 ] as const;
 type Kept = (typeof KEPT)[number];
@@ -68,9 +69,12 @@ function innerSize(bpfRoot: string, name: "flows" | "replies"): number {
 export class DataPlane {
   readonly #datapath: Datapath;
   readonly #log: Log;
-  readonly #bpfRoot: string;
   readonly #reconcilers: Reconcilers;
+  /** Native devices that carry our programs, by index, with their names. */
   readonly #attached = new Map<number, string>();
+  readonly #pods = new Set<number>();
+  /** The node's own addresses of the last plan. */
+  #addresses: AgentPlan["addresses"] | undefined;
   readonly #deviceFaults = new Map<number, Fault>();
   /** What each map was last asked to hold, as text: a map whose contents do not change is not read again. */
   readonly #asked = new Map<Kept, string>();
@@ -90,7 +94,6 @@ export class DataPlane {
   /** Loads; pinned maps are taken over with their entries. @throws the faults of the loader */
   constructor(options: DataPlaneOptions) {
     this.#log = options.log;
-    this.#bpfRoot = options.bpfRoot;
     this.#datapath = openDatapath({
       objectPath: options.objectPath,
       bpfRoot: options.bpfRoot,
@@ -108,6 +111,7 @@ export class DataPlane {
       devices: keep("devices"),
       nonmasq_cidrs: keep("nonmasq_cidrs"),
       ipcache: keep("ipcache"),
+      node_addrs: keep("node_addrs"),
       reserved_ports: keep("reserved_ports"),
     };
   }
@@ -120,8 +124,15 @@ export class DataPlane {
         this.#must("endpoints", endpoints);
         this.#must("endpoint_addrs", addresses);
       },
-      attach: (ifindex) => this.#datapath.attachPod(ifindex),
-      detach: (ifindex) => this.#datapath.detachPod(ifindex),
+      attach: (ifindex) => {
+        this.#datapath.attachPod(ifindex);
+        this.#pods.add(ifindex);
+      },
+      detach: (ifindex) => {
+        this.#pods.delete(ifindex);
+        this.#deviceFaults.delete(ifindex);
+        this.#datapath.detachPod(ifindex);
+      },
       sweep: () => this.sweep(),
     };
   }
@@ -144,12 +155,27 @@ export class DataPlane {
       prefix,
       { identity, node, flags: remoteNode ? RemoteFlag.REMOTE_NODE : 0 },
     ]);
+    this.#keep("node_addrs", [...plan.addresses], (entry) => entry);
     this.#keep("reserved_ports", [...plan.reservedPorts.entries()], ([word, bits]) => [word, bits]);
-    this.#keep("devices", plan.devices, ({ ifindex, addr4, addr6, mtu, layer3 }) => [
+    this.#keep("devices", plan.devices, ({ ifindex, addr4, addr6, mtu, layer3, bySource }) => [
       ifindex,
-      { addr4, addr6, mtu, flags: layer3 ? DeviceFlag.DEVICE_L3 : 0 },
+      {
+        addr4,
+        addr6,
+        mtu,
+        flags: (layer3 ? DeviceFlag.DEVICE_L3 : 0) | (bySource ? DeviceFlag.DEVICE_BY_SOURCE : 0),
+      },
     ]);
     this.#attachDevices(plan.devices);
+    this.#forgetAddresses(plan);
+  }
+
+  /** Ends flows under addresses that the node has lost since the last plan, or while no agent ran. */
+  #forgetAddresses({ addresses }: AgentPlan): void {
+    const before = this.#addresses;
+    this.#addresses = addresses;
+    if (before === undefined || [...before.keys()].some((address) => !addresses.has(address)))
+      this.sweep(true);
   }
 
   #keep<N extends Kept, T>(name: N, items: readonly T[], entry: (item: T) => [KeyOf<N>, ValueOf<N>]): void {
@@ -172,9 +198,36 @@ export class DataPlane {
       this.#deviceFaults.delete(ifindex);
     }
     for (const { ifindex, name } of devices) {
-      if (this.#attached.get(ifindex) === name) continue;
+      // Another device may have taken over index and name.
+      if (this.#attached.get(ifindex) === name && this.#datapath.deviceIsWhole(ifindex)) continue;
       if (this.#try(ifindex, () => this.#datapath.attachDevice(ifindex))) this.#attached.set(ifindex, name);
     }
+  }
+
+  /**
+   * Puts our programs back where somebody has taken them off: on these devices, of those that must carry them, or on all.
+   * Whoever did it finds out from the log.
+   */
+  putBack(ifindexes: ReadonlySet<number> | undefined): void {
+    const lacking = (known: Iterable<number>, isWhole: (ifindex: number) => boolean): number[] =>
+      [...known].filter((ifindex) => (ifindexes?.has(ifindex) ?? true) && !isWhole(ifindex));
+    const put = (ifindex: number, attach: () => void): void => {
+      try {
+        attach();
+        this.#deviceFaults.delete(ifindex);
+        this.#log.warn({ ifindex }, "programs had been taken off a device; put back");
+      } catch (thrown) {
+        // A device that is gone is told by its own event.
+        if (isErrno(thrown, "ENODEV")) return;
+        const fault = Fault.from(thrown);
+        this.#log.error({ error: fault.detail, ifindex }, "programs are off a device");
+        this.#deviceFaults.set(ifindex, fault);
+      }
+    };
+    for (const ifindex of lacking(this.#pods, (i) => this.#datapath.podIsWhole(i)))
+      put(ifindex, () => this.#datapath.attachPod(ifindex));
+    for (const ifindex of lacking(this.#attached.keys(), (i) => this.#datapath.deviceIsWhole(i)))
+      put(ifindex, () => this.#datapath.attachDevice(ifindex));
   }
 
   #try(ifindex: number, action: () => void): boolean {
@@ -195,19 +248,10 @@ export class DataPlane {
    * @throws the faults of the loader; then nothing has changed, and the next call tries again
    */
   reload(config: NodeConfig): void {
-    // Without pins the load would make new maps, empty ones.
-    this.restorePins();
     const text = JSON.stringify(config);
     if (text === this.#loaded) return;
     this.#datapath.reload(config);
     this.#loaded = text;
-  }
-
-  /** Pins again what somebody else has unpinned, or whose file system has been unmounted: nothing is lost by it. */
-  restorePins(): void {
-    prepareBpffs(this.#bpfRoot);
-    const restored = this.#datapath.restorePins();
-    if (restored.length > 0) this.#log.warn({ pins: restored }, "pins were gone; pinned again");
   }
 
   /** What the options ask of the tables that were taken over with another size, in sentences. */
@@ -225,9 +269,9 @@ export class DataPlane {
   }
 
   /** Sweeps now; the next sweep follows by itself. */
-  sweep(): void {
+  sweep(addresses = false): void {
     try {
-      const run = this.#datapath.sweep();
+      const run = this.#datapath.sweep(addresses);
       this.sweepState.runs++;
       this.sweepState.removed += Number(run.removed);
       this.sweepState.records = Number(run.visited - run.removed);

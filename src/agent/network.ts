@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The node's own network as it changes: links, addresses and routes of the agent's namespace, told at most every 50 ms.
-// The agent's own pod devices come and go without being told: they decide nothing.
+// The node's own network as it changes: links, addresses, routes and rules of the agent's namespace, and filters that
+// somebody takes off devices, told at most every 50 ms. The agent's own pod devices come and go without being told: they
+// decide nothing.
 import type { Fault } from "../base/fault.ts";
 import { Fault as FaultClass } from "../base/fault.ts";
 import { isPodDevice } from "../engine/endpoint/plan.ts";
@@ -8,25 +9,37 @@ import type { NetworkFacts } from "../engine/route/facts.ts";
 import { diffRoutes, type RoutePlanEntry } from "../engine/route/plan.ts";
 import { applyRoutes, readNetworkFacts } from "../engine/route/read.ts";
 import { type NetworkChange, type NetworkMonitor, watchNetwork } from "../kernel/netlink/monitor.ts";
+import { RouteProtocol } from "../kernel/netlink/route.ts";
 import type { RtNetlink } from "../kernel/netlink/socket.ts";
 
 const QUIET_MS = 50;
 
+/** What is told of the network. */
+export interface NetworkEvents {
+  /** Links, addresses, routes or rules have changed. */
+  changed(): void;
+  /** Filters were taken off these devices; undefined: off any, for changes were lost. */
+  stripped(ifindexes: ReadonlySet<number> | undefined): void;
+}
+
 /** The network of this node. */
 export class NodeNetwork {
   readonly #netlink: RtNetlink;
-  readonly #onChange: () => void;
+  readonly #events: NetworkEvents;
   readonly #monitor: NetworkMonitor;
   readonly #podIndexes = new Set<number>();
+  readonly #stripped = new Set<number>();
   #timer: NodeJS.Timeout | undefined;
-  #facts: NetworkFacts = { links: [], routes: [] };
+  #changed = false;
+  #lost = false;
+  #facts: NetworkFacts = { links: [], routes: [], rulesBySource: false };
   #routeFaults: readonly Fault[] = [];
 
-  constructor(netlink: RtNetlink, onChange: () => void) {
+  constructor(netlink: RtNetlink, events: NetworkEvents) {
     this.#netlink = netlink;
-    this.#onChange = onChange;
+    this.#events = events;
     // Opened before the first reading, so that nothing falls between.
-    this.#monitor = watchNetwork(["link", "address", "route"]);
+    this.#monitor = watchNetwork(["link", "address", "route", "rule", "filter"]);
     void this.#follow();
   }
 
@@ -61,6 +74,7 @@ export class NodeNetwork {
     this.#monitor.close();
   }
 
+  /** Whether the change may decide anything. */
   #matters(change: NetworkChange): boolean {
     if (change.kind === "link") {
       if (!isPodDevice(change.link.name)) return true;
@@ -70,18 +84,43 @@ export class NodeNetwork {
     }
     if (change.kind === "address") return !this.#podIndexes.has(change.address.device);
     if (change.kind === "route") {
-      const { destination, nextHops } = change.route;
-      return destination.length === 0 || !nextHops.some((hop) => this.#podIndexes.has(hop.device));
+      // Not each of a routing daemon's many: nobody reads them.
+      const { destination, protocol, source } = change.route;
+      return destination.length === 0 || protocol === RouteProtocol.hookline || source !== undefined;
     }
-    return change.kind === "lost";
+    return change.kind === "rule";
+  }
+
+  #note(change: NetworkChange): boolean {
+    if (change.kind === "lost") {
+      this.#lost = true;
+      this.#changed = true;
+    } else if (change.kind === "filter") {
+      this.#stripped.add(change.device);
+    } else if (this.#matters(change)) {
+      this.#changed = true;
+    } else {
+      return false;
+    }
+    return true;
+  }
+
+  #tell(): void {
+    const stripped = this.#lost ? undefined : new Set(this.#stripped);
+    const changed = this.#changed;
+    this.#lost = false;
+    this.#changed = false;
+    this.#stripped.clear();
+    if (changed) this.#events.changed();
+    if (stripped === undefined || stripped.size > 0) this.#events.stripped(stripped);
   }
 
   async #follow(): Promise<void> {
     for await (const change of this.#monitor) {
-      if (!this.#matters(change)) continue;
+      if (!this.#note(change)) continue;
       this.#timer ??= setTimeout(() => {
         this.#timer = undefined;
-        this.#onChange();
+        this.#tell();
       }, QUIET_MS);
     }
   }

@@ -24,6 +24,7 @@ const facts: NetworkFacts = {
         { address: "172.20.0.11", length: 24, scope: "global", secondary: false },
         { address: "fd00:20::11", length: 64, scope: "global", secondary: false },
       ],
+      tentative: [],
     },
   ],
   routes: [
@@ -35,6 +36,7 @@ const facts: NetworkFacts = {
       unreachable: false,
     },
   ],
+  rulesBySource: false,
 };
 const node = (name: string, last: number, cidrs: string[]): NodeSpec => ({
   name,

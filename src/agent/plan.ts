@@ -34,6 +34,8 @@ export interface AgentPlan {
   readonly devices: readonly NativeDevice[];
   readonly routes: ReadonlyMap<string, RoutePlanEntry>;
   readonly ipcache: ReadonlyMap<string, IpcacheEntry>;
+  /** The node's own addresses, each with the index of its device. */
+  readonly addresses: ReadonlyMap<Address, number>;
   readonly nonmasq: ReadonlyMap<string, NonmasqEntry>;
   readonly reservedPorts: BigUint64Array;
   readonly podRanges: IpamSpec;
@@ -130,13 +132,18 @@ export function planAgent(inputs: AgentInputs, sources: SourceTable): AgentPlan 
     facts,
   );
   found.push(...routes.faults);
-  const hostAddresses = facts.links.flatMap((link) =>
-    link.addresses.filter((a) => a.scope === "global" || a.scope === "site").map((a) => a.address),
+  const addresses = new Map(
+    facts.links.flatMap((link) =>
+      link.addresses
+        .filter((a) => a.scope === "global" || a.scope === "site")
+        .map((a): [Address, number] => [a.address, link.ifindex]),
+    ),
   );
   return {
     devices: devices.devices,
     routes: routes.routes,
-    ipcache: planIpcache({ nodeName, hostAddresses, nodes }),
+    ipcache: planIpcache({ nodeName, hostAddresses: [...addresses.keys()], nodes }),
+    addresses,
     nonmasq: planNonmasq(
       {
         ...families,

@@ -39,6 +39,8 @@ export interface DeviceReport {
   /** Masquerade addresses, "" if there is none. */
   readonly ipv4: string;
   readonly ipv6: string;
+  /** Why there is no masquerade address, of the families that are on and lack one. */
+  readonly lacks: readonly string[];
   readonly attached: boolean;
 }
 
@@ -66,16 +68,6 @@ export interface MasqueradeReport {
     readonly refused: boolean;
   };
   readonly nativeRoutingCidrs: readonly string[];
-}
-
-/** A remote endpoint towards which flows found no port. */
-export interface ExhaustionReport {
-  readonly proto: string;
-  /** The node's address that it sees. */
-  readonly source: string;
-  readonly remote: string;
-  readonly refused: number;
-  readonly secondsAgo: number;
 }
 
 /** Answer of GET /v1/status. */
@@ -106,8 +98,6 @@ export interface StatusReport {
     readonly intervalMs: number;
     readonly removed: number;
   };
-  /** Remote endpoints that were out of ports in the last ten minutes, the most refused first. */
-  readonly exhausted: readonly ExhaustionReport[];
   readonly clockSource: string;
   readonly config: {
     readonly generation: number;

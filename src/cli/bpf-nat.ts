@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // `hookline bpf nat list`: translations, in the line format of `cilium bpf nat list`, which users' scripts read; and
-// `flush`, which ends them; beside them what bpf-nat-ports.ts adds.
+// `flush`, which ends them.
 import type { Command } from "commander";
 import { FlowState } from "../maps/gen/verdict.ts";
-import { addNatRetries, addNatStats } from "./bpf-nat-ports.ts";
 import { type FormatOption, withExamples, withFormat } from "./command.ts";
 import { withFlowFilter } from "./flow-filter.ts";
 import { type FlowQuestion, listFlows } from "./flow-list.ts";
@@ -51,6 +50,4 @@ export function addBpfNat(group: Command): void {
       what: "translated flows",
     });
   });
-  addNatRetries(nat);
-  addNatStats(nat);
 }

@@ -36,24 +36,19 @@ function masqueradeLines({ masquerading, devices }: StatusReport): string[] {
     line("Masquerading", masquerading.line),
     ...lines(
       "  Addresses",
-      devices.map((d) => `${d.name}: ${[d.ipv4, d.ipv6].filter(Boolean).join(", ") || "none"}`),
+      devices.map((d) => `${d.name}: ${[d.ipv4, d.ipv6, ...d.lacks].filter(Boolean).join(", ") || "none"}`),
     ),
     line("  Exclusions", exclusions),
   ];
 }
 
-/** What is not as asked: endpoints without free ports, pending writes, unknown keys, refused documents. Empty if all is well. */
+/** What is not as asked: pending writes, unknown keys, refused documents. Empty if all is well. */
 function troubleLines(report: StatusReport): string[] {
   const pending = report.reconcilers.flatMap((r) => [
     ...(r.pending > 0 ? [`${r.map}: ${r.pending} writes pending`] : []),
     ...r.failures.map((f) => `${r.map} ${f.key}: ${f.error}`),
   ]);
-  const exhausted = report.exhausted.map(
-    (e) =>
-      `${e.proto} ${e.source} -> ${e.remote}: ${e.refused} flows refused, the last ${formatSeconds(e.secondsAgo)} ago`,
-  );
   return [
-    ...lines("Ports exhausted", exhausted),
     ...lines("Pending writes", pending),
     ...lines("Unknown keys", [...report.config.unknownKeys]),
     ...lines("Faults", [...report.faults]),

@@ -6,16 +6,16 @@ import { closeSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSyn
 import { tmpdir } from "node:os";
 import { after, test } from "node:test";
 import type { Fault } from "../base/fault.ts";
-import { MapType, mapCreate, objPin, ProgType, progLoad } from "../kernel/bpf.ts";
+import { linkDetach, MapType, mapCreate, objPin, ProgType, progLoad } from "../kernel/bpf.ts";
 import { hasTcx } from "../kernel/features.ts";
 import { mountBpffs, unmount } from "../kernel/mount.ts";
 import { addVeth, deleteLink, getLink } from "../kernel/netlink/link.ts";
 import { openRtNetlink } from "../kernel/netlink/socket.ts";
-import { addClsact, listFilters, replaceFilter } from "../kernel/netlink/tc.ts";
+import { addClsact, deleteClsact, deleteFilter, listFilters, replaceFilter } from "../kernel/netlink/tc.ts";
 import { createNetns, removeNetns } from "../kernel/netns.ts";
 import type { NodeConfig } from "../maps/gen/config.ts";
 import { MAPS } from "../maps/gen/maps.ts";
-import { listPins, mapPin, removePins } from "../maps/pins.ts";
+import { linkPin, listPins, mapPin, openPin, removePins, unpin } from "../maps/pins.ts";
 import { openInner, openPinned } from "../maps/table.ts";
 import type { DeviceMode } from "./attach.ts";
 import { type Datapath, type DatapathOptions, openDatapath } from "./datapath.ts";
@@ -308,6 +308,40 @@ test("native devices without TCX, and moving from the one to the other", { skip:
   last.detachDevice(ifindex);
   assert.deepEqual(modes(last), []);
   nl.apply(deleteLink(ifindex));
+  removePins(o.bpfRoot);
+});
+
+test("what somebody takes off a device is seen to lack, and put back", { skip: NO_TCX }, () => {
+  const o = options();
+  const ifindex = device();
+  const filter = { device: ifindex, direction: "egress", priority: 1, handle: 0x686b6c } as const;
+  const after = (datapath: Datapath, takeOff: () => void): void => {
+    takeOff();
+    assert.equal(datapath.deviceIsWhole(ifindex), false);
+    datapath.attachDevice(ifindex);
+    assert.equal(datapath.deviceIsWhole(ifindex), true);
+  };
+  for (const mode of ["tc", "tcx"] as const) {
+    using datapath = openDatapath({ ...o, mode });
+    after(datapath, () => undefined);
+    if (mode === "tc") {
+      after(datapath, () => nl.apply(deleteFilter(filter)));
+      after(datapath, () => nl.apply(deleteClsact(ifindex)));
+    } else {
+      const fd = openPin(linkPin(o.bpfRoot, "to_net", ifindex)) ?? assert.fail("no link");
+      after(datapath, () => linkDetach(fd, "to_net"));
+      closeSync(fd);
+      after(datapath, () => unpin(linkPin(o.bpfRoot, "from_net", ifindex)));
+    }
+    datapath.detachDevice(ifindex);
+  }
+  using pods = openDatapath(o);
+  pods.attachPod(ifindex);
+  assert.equal(pods.podIsWhole(ifindex), true);
+  nl.apply(deleteFilter(filter));
+  assert.equal(pods.podIsWhole(ifindex), false);
+  nl.apply(deleteLink(ifindex));
+  assert.equal(pods.podIsWhole(ifindex), false);
   removePins(o.bpfRoot);
 });
 

@@ -4,8 +4,6 @@
 // address must. With host routing and without; and flows that stayed with the node's stack until its routes changed.
 import assert from "node:assert/strict";
 import { after, before } from "node:test";
-import { NO_ADDRESS } from "../../src/base/addr.ts";
-import { parsePrefix } from "../../src/base/prefix.ts";
 import { MAPS } from "../../src/maps/gen/maps.ts";
 import { DeviceFlag, FlowState, MasqueradeRule } from "../../src/maps/gen/verdict.ts";
 import { ALL_ON } from "../support/datapath.ts";
@@ -210,10 +208,10 @@ const byStack = forAll((f, t): Row[] => [
 ]).flat();
 runRows(import.meta.filename, () => plain, byStack);
 
-/** Makes addresses the node's in the ipcache, as the agent does with all that it has. */
+/** Makes addresses the node's, as the agent does with all that it has. */
 function nodeHas({ datapath }: Bench, ...addresses: Both[]): void {
   for (const address of addresses.flatMap((both) => [both[4], both[6]]))
-    datapath.table(MAPS.ipcache).set(parsePrefix(address), { identity: 1, flags: 0, node: NO_ADDRESS });
+    datapath.table(MAPS.node_addrs).set(address, 1);
 }
 
 const routeSource = forAll((f, t): Row[] => [

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, beforeEach, test } from "node:test";
 import { MAPS } from "../../src/maps/gen/maps.ts";
 import type { Flow, FlowKey } from "../../src/maps/gen/types.ts";
+import { SweepMode } from "../../src/maps/gen/verdict.ts";
 import { longAgo } from "../support/datapath.ts";
 import { differences } from "../support/packet-fields.ts";
 import { INTERNET, NODE, POD_A, POD_B, POD_FAR } from "../support/packet-node.ts";
@@ -54,7 +55,7 @@ test("the sweep removes expired records and their index entries", () => {
   open(bench, PORT + 1);
   age(bench);
   change(bench, { expires: longAgo() }, (key) => key.sport === PORT);
-  const result = bench.datapath.sweep(false);
+  const result = bench.datapath.sweep(0);
   assert.deepEqual(result, { visited: 4n, removed: 2n, repliesRemoved: 2n, masqueraded: 2n });
   assert.ok(bench.datapath.flows.entries().every(([key]) => key.sport === PORT + 1));
   assert.ok(bench.datapath.replies.entries().every(([key]) => key.dport === PORT + 1));
@@ -73,12 +74,23 @@ test("the sweep removes the flows of a pod that is gone, opened by it or towards
   assert.equal(bench.datapath.replies.entries().length, 0);
 });
 
+test("the sweep removes flows under an address that the node has lost, when it is told to", () => {
+  open(bench, PORT);
+  open(bench, PORT + 1, POD_FAR);
+  age(bench);
+  assert.equal(bench.datapath.sweep(SweepMode.SWEEP_ADDRESSES).removed, 0n, "the node has it");
+  for (const f of FAMILIES) bench.datapath.table(MAPS.node_addrs).delete(NODE[f]);
+  assert.equal(bench.datapath.sweep(0).removed, 0n, "nobody asked");
+  const result = bench.datapath.sweep(SweepMode.SWEEP_ADDRESSES);
+  assert.deepEqual(result, { visited: 4n, removed: 2n, repliesRemoved: 2n, masqueraded: 0n });
+});
+
 test("the sweep leaves an index entry alone while its record may be under way", () => {
   open(bench, PORT);
   bench.datapath.flows.clear();
   assert.equal(bench.datapath.sweep().repliesRemoved, 0n);
   age(bench);
-  assert.equal(bench.datapath.sweep(false).repliesRemoved, 0n, "a sweep of the records alone");
+  assert.equal(bench.datapath.sweep(0).repliesRemoved, 0n, "a sweep of the records alone");
   assert.equal(bench.datapath.sweep().repliesRemoved, 2n);
 });
 

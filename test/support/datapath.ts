@@ -27,6 +27,7 @@ import {
   SWEEP_RESULT_SIZE,
   type SweepResult,
 } from "../../src/maps/gen/types.ts";
+import { SweepMode } from "../../src/maps/gen/verdict.ts";
 import { Entries } from "./entries.ts";
 
 const ROOT = join(import.meta.dirname, "../..");
@@ -282,12 +283,12 @@ export class TestDatapath implements Disposable {
     return { verdict, packet: result.data, mark, durationNs: result.durationNs };
   }
 
-  /** `whole`: through the index too. */
-  sweep(whole = true): Omit<SweepResult, "whole"> {
+  /** `mode`: bits of SweepMode. Default: through the index too. */
+  sweep(mode: number = SweepMode.SWEEP_INDEX): Omit<SweepResult, "mode"> {
     const ctx = allocate(SWEEP_RESULT_SIZE);
-    new DataView(ctx.buffer).setBigUint64(0, whole ? 1n : 0n, true);
+    new DataView(ctx.buffer).setBigUint64(0, BigInt(mode), true);
     const run = progTestRun({ fd: this.program("sweep"), ctx });
-    const { whole: _, ...result } = readSweepResult(new DataView(run.ctx.buffer, run.ctx.byteOffset), 0);
+    const { mode: _, ...result } = readSweepResult(new DataView(run.ctx.buffer, run.ctx.byteOffset), 0);
     return result;
   }
 

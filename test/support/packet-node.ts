@@ -140,8 +140,8 @@ export class PacketNode implements AsyncDisposable {
 
   /** Makes the maps that the agent writes say what the picture above shows, and nothing else. */
   describe(datapath: TestDatapath): void {
-    const { endpoints, endpoint_addrs, devices, nonmasq_cidrs, ipcache, reserved_ports } = MAPS;
-    for (const row of [endpoints, endpoint_addrs, devices, nonmasq_cidrs, ipcache])
+    const { endpoints, endpoint_addrs, devices, nonmasq_cidrs, ipcache, node_addrs, reserved_ports } = MAPS;
+    for (const row of [endpoints, endpoint_addrs, devices, nonmasq_cidrs, ipcache, node_addrs])
       datapath.table(row as never).clear();
     for (const [word, bits] of datapath.table(reserved_ports).entries()) {
       if (bits !== 0n) datapath.table(reserved_ports).set(word, 0n);
@@ -174,6 +174,9 @@ export class PacketNode implements AsyncDisposable {
     const native = { mtu: 1500, flags: 0 };
     datapath.table(MAPS.devices).set(eth0, { addr4: NODE[4], addr6: NODE[6], ...native });
     datapath.table(MAPS.devices).set(eth1, { addr4: NODE_ETH1[4], addr6: NODE_ETH1[6], ...native });
+    for (const address of [NODE, ROUTE_SOURCE].flatMap((both) => [both[4], both[6]]))
+      datapath.table(node_addrs).set(address, eth0);
+    for (const address of [NODE_ETH1[4], NODE_ETH1[6]]) datapath.table(node_addrs).set(address, eth1);
     const excluded = datapath.table(MAPS.nonmasq_cidrs);
     const cluster = { rule: MasqueradeRule.MASQ_NATIVE_CIDR, source: 0 };
     excluded.set(parsePrefix("10.244.0.0/16"), cluster);

@@ -16,6 +16,10 @@ export interface NativeDevice {
   /** Masquerade addresses; NO_ADDRESS if there is none of the family. */
   readonly addr4: Address;
   readonly addr6: Address;
+  /** Why there is none, for the families that are on and lack one. */
+  readonly lacks: Readonly<Partial<Record<Family, string>>>;
+  /** What the stack routes by a pod's address may be due elsewhere: NetworkFacts.rulesBySource. */
+  readonly bySource: boolean;
 }
 
 export interface DevicePlan {
@@ -30,11 +34,13 @@ export function matchesDevice(pattern: string, name: string): boolean {
 }
 
 /**
- * Order of choice: 1. the node's InternalIP if the device has it; 2. its first primary global address that is not
- * unique-local (RFC 4193), since the far side could not answer to one; 3. its first primary global address.
+ * Order of choice: 1. the node's InternalIP if one of these devices has it; 2. their first primary global address that is
+ * not unique-local (RFC 4193), since the far side could not answer to one; 3. their first primary global address.
  */
-function masqueradeAddress(link: Link, family: Family, nodeAddresses: readonly Address[]): Address {
-  const own = link.addresses.filter((a) => a.scope === "global" && familyOf(a.address) === family);
+function addressOf(links: readonly Link[], family: Family, nodeAddresses: readonly Address[]): Address {
+  const own = links.flatMap((link) =>
+    link.addresses.filter((a) => a.scope === "global" && familyOf(a.address) === family),
+  );
   const internal = nodeAddresses.find((wanted) => own.some((a) => a.address === wanted));
   if (internal !== undefined) return internal;
   const primary = own.filter((a) => !a.secondary);
@@ -42,8 +48,50 @@ function masqueradeAddress(link: Link, family: Family, nodeAddresses: readonly A
   return (routable ?? primary[0] ?? own[0])?.address ?? NO_ADDRESS;
 }
 
+/**
+ * The device's own address; for one without, as on nodes that announce an address of lo by BGP over unnumbered links, the
+ * loopback device's, as the kernel chooses for the node's own packets.
+ */
+function masqueradeAddress(link: Link, family: Family, spec: DeviceSpec, facts: NetworkFacts): Address {
+  const own = addressOf([link], family, spec.nodeAddresses);
+  if (own !== NO_ADDRESS || link.tentative.some((a) => familyOf(a) === family)) return own;
+  return addressOf(
+    facts.links.filter((l) => l.loopback),
+    family,
+    spec.nodeAddresses,
+  );
+}
+
+function whyNone(link: Link, family: Family): string {
+  const tentative = link.tentative.find((a) => familyOf(a) === family);
+  if (tentative !== undefined) return `${tentative} is still checked for duplicates`;
+  const down = link.up ? "" : ", the device is down";
+  const others = link.addresses.filter((a) => familyOf(a.address) === family);
+  if (others.length === 0) return `no IPv${family} address${down}`;
+  return `no global IPv${family} address, only ${others.map((a) => a.address).join(", ")}${down}`;
+}
+
+/** Down ones too: a device that comes up must have its programs already. */
 function candidates(facts: NetworkFacts): Link[] {
-  return facts.links.filter((link) => !link.loopback && link.up && !isPodDevice(link.name));
+  return facts.links.filter((link) => !link.loopback && !isPodDevice(link.name));
+}
+
+function nativeDevice(link: Link, spec: DeviceSpec, facts: NetworkFacts): NativeDevice {
+  const addr4 = spec.ipv4 ? masqueradeAddress(link, 4, spec, facts) : NO_ADDRESS;
+  const addr6 = spec.ipv6 ? masqueradeAddress(link, 6, spec, facts) : NO_ADDRESS;
+  return {
+    ifindex: link.ifindex,
+    name: link.name,
+    mtu: link.mtu,
+    layer3: link.layer3,
+    addr4,
+    addr6,
+    lacks: {
+      ...(spec.ipv4 && addr4 === NO_ADDRESS ? { 4: whyNone(link, 4) } : {}),
+      ...(spec.ipv6 && addr6 === NO_ADDRESS ? { 6: whyNone(link, 6) } : {}),
+    },
+    bySource: facts.rulesBySource,
+  };
 }
 
 function chooseByPattern(patterns: readonly string[], links: Link[]): { chosen: Link[]; found: Fault[] } {
@@ -79,16 +127,7 @@ export function planDevices(spec: DeviceSpec, facts: NetworkFacts): DevicePlan {
       }),
     );
   }
-  const devices = chosen
-    .sort((a, b) => a.ifindex - b.ifindex)
-    .map((link) => ({
-      ifindex: link.ifindex,
-      name: link.name,
-      mtu: link.mtu,
-      layer3: link.layer3,
-      addr4: spec.ipv4 ? masqueradeAddress(link, 4, spec.nodeAddresses) : NO_ADDRESS,
-      addr6: spec.ipv6 ? masqueradeAddress(link, 6, spec.nodeAddresses) : NO_ADDRESS,
-    }));
+  const devices = chosen.sort((a, b) => a.ifindex - b.ifindex).map((link) => nativeDevice(link, spec, facts));
   const lacking = (family: Family, pick: (d: NativeDevice) => Address): void => {
     if (devices.length === 0 || devices.some((d) => pick(d) !== NO_ADDRESS)) return;
     const device = devices.map((d) => d.name).join(", ");

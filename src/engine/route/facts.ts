@@ -27,6 +27,8 @@ export interface Link {
   /** Index of the bridge or bond that it is a port of, 0 if none. */
   readonly master: number;
   readonly addresses: readonly LinkAddress[];
+  /** Addresses that are still checked for duplicates (RFC 4862 5.4): not usable yet. */
+  readonly tentative: readonly Address[];
 }
 
 /** One route of the main table. */
@@ -42,4 +44,6 @@ export interface RouteFact {
 export interface NetworkFacts {
   readonly links: readonly Link[];
   readonly routes: readonly RouteFact[];
+  /** Routing rules ask for a packet's source or the device that it came in by, so pods' packets may go other ways than the node's. */
+  readonly rulesBySource: boolean;
 }

@@ -22,6 +22,7 @@ const link = (ifindex: number, name: string, addresses: LinkAddress[], more: Par
   layer3: false,
   master: 0,
   addresses,
+  tentative: [],
   ...more,
 });
 const route = (destination: string, ifindex: number, more: Partial<RouteFact> = {}): RouteFact => ({
@@ -49,6 +50,7 @@ const facts: NetworkFacts = {
     link(7, "hl0123456789", []),
   ],
   routes: [route("0.0.0.0/0", 2, { gateway: "172.20.0.254" })],
+  rulesBySource: false,
 };
 const node1 = node("node1", ["172.20.0.11", "fd00:20::11"], ["10.244.1.0/24", "fd00:10:244:1::/64"]);
 const node2 = node("node2", ["172.20.0.12", "fd00:20::12"], ["10.244.2.0/24", "fd00:10:244:2::/64"]);
@@ -136,6 +138,7 @@ test("devices: patterns", () => {
 
 test("devices: the node's InternalIP before the first address, a routable IPv6 before unique-local", () => {
   const two: NetworkFacts = {
+    ...facts,
     links: [
       link(2, "eth0", [
         address("192.0.2.9/24"),
@@ -154,7 +157,45 @@ test("devices: the node's InternalIP before the first address, a routable IPv6 b
 test("devices: no device and no address are told", () => {
   const codes = (f: NetworkFacts): string[] =>
     planDevices({ patterns: [], nodeAddresses: [], ipv4: true, ipv6: true }, f).faults.map((x) => x.code);
-  assert.deepEqual(codes({ links: [], routes: [] }), ["NO_NATIVE_DEVICE"]);
-  const four: NetworkFacts = { links: [link(2, "eth0", [address("192.0.2.9/24")])], routes: facts.routes };
+  assert.deepEqual(codes({ ...facts, links: [], routes: [] }), ["NO_NATIVE_DEVICE"]);
+  const four: NetworkFacts = { ...facts, links: [link(2, "eth0", [address("192.0.2.9/24")])] };
   assert.deepEqual(codes(four), ["DEVICE_WITHOUT_ADDRESS"]);
+});
+
+test("devices: a default route over several, and one that is down, carry the programs", () => {
+  const links = [
+    link(2, "eth0", [address("172.20.0.11/24")]),
+    link(3, "eth1", [address("172.21.0.11/24")], { up: false }),
+  ];
+  const routes = [route("0.0.0.0/0", 2), route("0.0.0.0/0", 3)];
+  assert.deepEqual(chosen([], { ...facts, links, routes }, []), [
+    "eth0 172.20.0.11 ::",
+    "eth1 172.21.0.11 ::",
+  ]);
+});
+
+test("devices: one without an address takes the loopback device's, as BGP nodes have it", () => {
+  const lo = link(1, "lo", [
+    address("127.0.0.1/8", { scope: "host" }),
+    address("192.0.2.1/32"),
+    address("2001:db8::1/128"),
+  ]);
+  const eth0 = link(2, "eth0", [address("fe80::1/64", { scope: "link" })]);
+  assert.deepEqual(chosen(["eth0"], { ...facts, links: [lo, eth0] }), ["eth0 192.0.2.1 2001:db8::1"]);
+});
+
+test("devices: why a family has no address", () => {
+  const eth0 = link(2, "eth0", [address("169.254.7.7/16", { scope: "link" })], {
+    tentative: ["2001:db8::8"],
+  });
+  const spec = { patterns: ["eth0"], nodeAddresses: [], ipv4: true, ipv6: true };
+  const lacks = (l: Link, s: typeof spec = spec): unknown =>
+    planDevices(s, { ...facts, links: [l] }).devices[0]?.lacks;
+  assert.deepEqual(lacks(eth0), {
+    4: "no global IPv4 address, only 169.254.7.7",
+    6: "2001:db8::8 is still checked for duplicates",
+  });
+  assert.deepEqual(lacks({ ...eth0, addresses: [], up: false }, { ...spec, ipv6: false }), {
+    4: "no IPv4 address, the device is down",
+  });
 });

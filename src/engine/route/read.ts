@@ -12,6 +12,7 @@ import {
   RouteType,
   replaceRoute,
 } from "../../kernel/netlink/route.ts";
+import { listRules } from "../../kernel/netlink/rule.ts";
 import type { RtNetlink } from "../../kernel/netlink/socket.ts";
 import type { Link, LinkAddress, NetworkFacts, RouteFact } from "./facts.ts";
 import type { RouteChanges } from "./plan.ts";
@@ -24,6 +25,7 @@ const SCOPES: Record<number, LinkAddress["scope"]> = {
 };
 
 function linkFact(link: NetlinkLink, addresses: readonly DeviceAddress[]): Link {
+  const own = addresses.filter((a) => a.device === link.index);
   return {
     ifindex: link.index,
     name: link.name,
@@ -33,8 +35,9 @@ function linkFact(link: NetlinkLink, addresses: readonly DeviceAddress[]): Link 
     loopback: link.loopback,
     layer3: link.mac === undefined && !link.loopback,
     master: link.master,
-    addresses: addresses
-      .filter((a) => a.device === link.index && !a.tentative)
+    tentative: own.filter((a) => a.tentative).map((a) => a.address),
+    addresses: own
+      .filter((a) => !a.tentative)
       .map((a) => ({
         address: a.address,
         length: a.prefixLength,
@@ -44,20 +47,20 @@ function linkFact(link: NetlinkLink, addresses: readonly DeviceAddress[]): Link 
   };
 }
 
-function routeFact(route: Route): RouteFact | undefined {
-  const hop = route.nextHops[0];
-  const unreachable = route.type === RouteType.unreachable;
-  const ours = route.protocol === RouteProtocol.hookline && (unreachable || hop?.via !== undefined);
-  if (!ours && route.destination.length > 0) return undefined;
-  if (route.destination.length === 0 && (route.type !== RouteType.unicast || hop === undefined))
-    return undefined;
-  return {
-    destination: route.destination,
-    ...(hop?.via === undefined ? {} : { gateway: hop.via }),
-    ifindex: hop?.device ?? 0,
+/** One fact per next hop of a default route, one for a route of ours, none for any other. */
+function routeFacts({ destination, type, protocol, nextHops }: Route): RouteFact[] {
+  const unreachable = type === RouteType.unreachable;
+  const ours = protocol === RouteProtocol.hookline && (unreachable || nextHops[0]?.via !== undefined);
+  const byDefault = destination.length === 0 && type === RouteType.unicast;
+  if (!ours && !byDefault) return [];
+  if (unreachable) return [{ destination, ifindex: 0, ours, unreachable }];
+  return nextHops.map(({ device, via }) => ({
+    destination,
+    ...(via === undefined ? {} : { gateway: via }),
+    ifindex: device,
     ours,
     unreachable,
-  };
+  }));
 }
 
 /** The facts of the namespace that the socket was opened in. */
@@ -65,9 +68,8 @@ export function readNetworkFacts(netlink: RtNetlink): NetworkFacts {
   const addresses = listAddresses(netlink);
   return {
     links: listLinks(netlink).map((link) => linkFact(link, addresses)),
-    routes: listRoutes(netlink)
-      .map(routeFact)
-      .filter((route) => route !== undefined),
+    routes: listRoutes(netlink).flatMap(routeFacts),
+    rulesBySource: listRules(netlink).some((rule) => rule.bySource || rule.inDevice !== undefined),
   };
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What changes in a network namespace, as it changes: links, addresses, routes and neighbours from rtnetlink's
-// multicast groups. When changes come faster than they are read the kernel drops some and says so: then `lost` is
+// What changes in a network namespace, as it changes: links, addresses, routes, routing rules, neighbours, and filters taken
+// off devices, from rtnetlink's multicast groups. When changes come faster than they are read the kernel drops some and says so: then `lost` is
 // told, and whoever keeps a picture reads it anew.
 import { closeSync } from "node:fs";
 import { allocate, errno, libc, refused, watchReadable } from "../ffi.ts";
@@ -10,12 +10,16 @@ import { type Message, messagesOf } from "./codec.ts";
 import { decodeLink, type Link, RTM_LINK } from "./link.ts";
 import { decodeNeighbour, type Neighbour, RTM_NEIGHBOUR } from "./neighbour.ts";
 import { decodeRoute, type Route, RTM_ROUTE } from "./route.ts";
+import { decodeRule, type RoutingRule, RTM_RULE } from "./rule.ts";
 import { openGroupSocket } from "./socket.ts";
+import { decodeStripped } from "./tc.ts";
 
-/** include/uapi/linux/rtnetlink.h, RTMGRP_*. */
+/** include/uapi/linux/rtnetlink.h: bit n - 1 for group RTNLGRP_* n. */
 const GROUPS = {
   link: 1,
   neighbour: 4,
+  filter: 8,
+  rule: 0x80 | 0x40000,
   address: 0x10 | 0x100,
   route: 0x40 | 0x400,
 } as const;
@@ -27,6 +31,9 @@ export type NetworkChange =
   | { readonly kind: "address"; readonly gone: boolean; readonly address: DeviceAddress }
   | { readonly kind: "route"; readonly gone: boolean; readonly route: Route }
   | { readonly kind: "neighbour"; readonly gone: boolean; readonly neighbour: Neighbour }
+  | { readonly kind: "rule"; readonly gone: boolean; readonly rule: RoutingRule }
+  /** Somebody took filters or a qdisc off a device. */
+  | { readonly kind: "filter"; readonly gone: true; readonly device: number }
   /** Changes were lost: read everything again. */
   | { readonly kind: "lost" };
 
@@ -55,6 +62,12 @@ function decode(message: Message): NetworkChange | undefined {
     const neighbour = decodeNeighbour(message);
     return neighbour && { kind: "neighbour", gone: type === RTM_NEIGHBOUR.delete, neighbour };
   }
+  if (type === RTM_RULE.new || type === RTM_RULE.delete) {
+    const rule = decodeRule(message);
+    return rule && { kind: "rule", gone: type === RTM_RULE.delete, rule };
+  }
+  const device = decodeStripped(message);
+  if (device !== undefined) return { kind: "filter", gone: true, device };
   return undefined;
 }
 

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every request of this folder against the kernel, in namespaces of its own.
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
+import { closeSync } from "node:fs";
 import { after, test } from "node:test";
 import { parsePrefix } from "../../base/prefix.ts";
-import { createNetns, removeNetns } from "../netns.ts";
+import { ProgType, progLoad } from "../bpf.ts";
+import { createNetns, removeNetns, withNetns } from "../netns.ts";
 import { addAddress, deleteAddress, listAddresses, Scope } from "./address.ts";
 import { addBridge, addVeth, addVxlan, deleteLink, findLink, getLink, listLinks, setLink } from "./link.ts";
 import { watchNetwork } from "./monitor.ts";
@@ -18,7 +21,9 @@ import {
   RouteType,
   replaceRoute,
 } from "./route.ts";
+import { listRules } from "./rule.ts";
 import { openRtNetlink } from "./socket.ts";
+import { addClsact, deleteClsact, deleteFilter, replaceFilter } from "./tc.ts";
 
 const suffix = randomBytes(3).toString("hex");
 const nodeName = `hlt-${suffix}-node`;
@@ -216,6 +221,45 @@ test("a monitor tells of links, addresses and routes, and ends when closed", {
   const pending = second.next();
   second.close();
   assert.equal((await pending).done, true);
+});
+
+test("a monitor tells of routing rules, and of filters and qdiscs that are taken off", {
+  timeout: 10_000,
+}, async () => {
+  using monitor = watchNetwork(["rule", "filter"], node);
+  nl.apply(addVeth({ name: "hlt0", up: true }, { name: "hlt1" }));
+  const device = getLink(nl, "hlt0").index;
+  const program = progLoad({
+    type: ProgType.schedCls,
+    instructions: Uint8Array.of(0xb7, 0, 0, 0, 0, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0),
+  });
+  const place = { device, direction: "egress", priority: 1, handle: 1 } as const;
+  nl.apply(addClsact(device), replaceFilter(place, program, "test"));
+  closeSync(program);
+  const ruled = (family: string, verb: string, from: string): void =>
+    withNetns(node, () => void execFileSync("ip", [family, "rule", verb, "from", from, "lookup", "11"]));
+  assert.ok(listRules(nl).every((rule) => !rule.bySource && rule.inDevice === undefined));
+  for (const [family, from] of [
+    [4, "192.0.2.7"],
+    [6, "2001:db8::7"],
+  ] as const) {
+    ruled(`-${family}`, "add", from);
+    assert.ok(listRules(nl).some((rule) => rule.family === family && rule.bySource));
+    ruled(`-${family}`, "del", from);
+  }
+  nl.apply(deleteFilter(place));
+  nl.apply(deleteClsact(device), deleteLink("hlt0"));
+  const seen: string[] = [];
+  for await (const change of monitor) {
+    if (change.kind === "rule") {
+      const { family, bySource } = change.rule;
+      seen.push(`${change.gone ? "-" : "+"}rule${family}${bySource ? " from" : ""}`);
+    }
+    if (change.kind === "filter") seen.push(`filter ${change.device}`);
+    if (seen.filter((text) => text === `filter ${device}`).length === 2) break;
+  }
+  for (const wanted of ["+rule4 from", "-rule4 from", "+rule6 from", "-rule6 from"])
+    assert.ok(seen.includes(wanted), `${wanted} in ${seen.join(" ")}`);
 });
 
 test("a monitor that is not read says that it lost changes", { timeout: 10_000 }, async () => {

@@ -6,6 +6,7 @@ import type { RtNetlink } from "./socket.ts";
 
 const RTM_QDISC = { new: 36, delete: 37, get: 38 } as const;
 const RTM_FILTER = { new: 44, delete: 45, get: 46 } as const;
+const RTM_CHAIN_DELETE = 101;
 
 const TCA_KIND = 1;
 const TCA_OPTIONS = 2;
@@ -102,6 +103,13 @@ function decodeFilter(message: Message, device: number, direction: TcDirection):
     progId: options.u32(TCA_BPF.id) ?? 0,
     tag: Buffer.from(options.bytes(TCA_BPF.tag) ?? []).toString("hex"),
   };
+}
+
+/** The device from which somebody took a filter, all filters or a qdisc, if the message tells of that. */
+export function decodeStripped(message: Message): number | undefined {
+  const { type } = message;
+  const tells = type === RTM_FILTER.delete || type === RTM_QDISC.delete || type === RTM_CHAIN_DELETE;
+  return tells ? message.view.getInt32(4, true) : undefined;
 }
 
 /** The BPF filters of a device in one direction, in the order in which they run; none without a clsact qdisc. */

@@ -200,6 +200,20 @@ export const MAPS = {
     key: u32Codec,
     value: u64Codec,
   } satisfies MapRow<number, bigint>,
+  /** Addresses of this node, each with the index of the device that has it. Written by the agent. */
+  node_addrs: {
+    name: "node_addrs",
+    doc: "Addresses of this node, each with the index of the device that has it. Written by the agent.",
+    type: 1,
+    typeName: "hash",
+    keySize: 16,
+    valueSize: 4,
+    maxEntries: 16384,
+    flags: 1,
+    perCpu: false,
+    key: addressCodec,
+    value: u32Codec,
+  } satisfies MapRow<Address, number>,
   /** Destinations that keep the pod's address, with the rule that says so. Written by the agent. */
   nonmasq_cidrs: {
     name: "nonmasq_cidrs",

@@ -634,11 +634,11 @@ export const scratchCodec: Codec<Scratch> = { size: SCRATCH_SIZE, read: readScra
 
 /** struct sweep_result, 40 bytes. */
 export interface SweepResult {
-  /** Set by the caller: not 0 to go through the index too, for entries that lost their record. */
-  whole: bigint;
+  /** Set by the caller: bits of enum sweep_mode. */
+  mode: bigint;
   /** Records looked at. */
   visited: bigint;
-  /** Records removed because they had expired or their pod is gone. */
+  /** Records removed because they had expired, or their pod or address is gone. */
   removed: bigint;
   /** Index entries removed because no live record stood behind them. */
   repliesRemoved: bigint;
@@ -650,7 +650,7 @@ export const SWEEP_RESULT_SIZE = 40;
 
 export function readSweepResult(view: DataView, at: number): SweepResult {
   return {
-    whole: view.getBigUint64(at, true),
+    mode: view.getBigUint64(at, true),
     visited: view.getBigUint64(at + 8, true),
     removed: view.getBigUint64(at + 16, true),
     repliesRemoved: view.getBigUint64(at + 24, true),
@@ -660,7 +660,7 @@ export function readSweepResult(view: DataView, at: number): SweepResult {
 
 export function writeSweepResult(view: DataView, at: number, value: SweepResult): void {
   bound(view, at, SWEEP_RESULT_SIZE);
-  view.setBigUint64(at, u64(value.whole), true);
+  view.setBigUint64(at, u64(value.mode), true);
   view.setBigUint64(at + 8, u64(value.visited), true);
   view.setBigUint64(at + 16, u64(value.removed), true);
   view.setBigUint64(at + 24, u64(value.repliesRemoved), true);

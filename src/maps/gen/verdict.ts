@@ -209,6 +209,21 @@ export const remoteFlagText: Readonly<Record<number, string>> = {
   2: "reached without the tunnel",
 };
 
+/** enum sweep_mode. */
+export const SweepMode = {
+  /** Through the index too, for entries that lost their record. */
+  SWEEP_INDEX: 1,
+  /** Also flows under an address that the node has lost. */
+  SWEEP_ADDRESSES: 4,
+} as const;
+export type SweepMode = (typeof SweepMode)[keyof typeof SweepMode];
+
+/** Texts of enum sweep_mode by number. */
+export const sweepModeText: Readonly<Record<number, string>> = {
+  1: "through the index too, for entries that lost their record",
+  4: "also flows under an address that the node has lost",
+};
+
 /** enum event_kind. */
 export const EventKind = {
   /** Drop. */
