@@ -6,10 +6,10 @@ const BENCHMARKS: Record<string, { about: string; load: () => Promise<unknown> }
     about: "Hookline beside plain routing, iptables and nftables; the default",
     load: () => import("./masquerade.ts"),
   },
-  shapes: { about: "shapes of the flow table, side by side", load: () => import("./shapes.ts") },
+  shapes: { about: "shapes of the flow table, side by side", load: () => import("./shapes/shapes.ts") },
   race: {
     about: "the flow table's rules, all processors against each other",
-    load: () => import("./shapes-race.ts"),
+    load: () => import("./shapes/race.ts"),
   },
 };
 

@@ -1,73 +1,61 @@
 // SPDX-License-Identifier: Apache-2.0
-// The masquerade benchmark: plain routing, iptables, nftables and Hookline by turns, each in a fresh world; then what single
-// packets, flows and a full port range cost. Writes docs/benchmarks.md. Options: --rounds N (5), --seconds N (2) per measure,
-// --out FILE, --quick (2 rounds of 1 s, less of everything else, prints only).
+// The masquerade benchmark: plain routing, iptables, nftables and Hookline by turns; what pods and large tables cost the
+// agent; what single packets, flows and a full port range cost. Writes docs/benchmarks.md. Options: --rounds N (7), --seconds N
+// (1) per measure, --out FILE, --quick (1 round, less of everything else, prints only), --skip traffic|agent.
 import { writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { buildBpf, ROOT } from "../tools/build-bpf.ts";
-import { NODE, POD } from "./masquerade-addresses.ts";
-import { MEASURES, type Measure, measure } from "./masquerade-load.ts";
-import { costOfPackets } from "./masquerade-packets.ts";
-import { fillPorts } from "./masquerade-ports.ts";
-import { type Rounds, render } from "./masquerade-report.ts";
-import { sizes } from "./masquerade-sizes.ts";
-import { buildWorld, MODES, type Mode } from "./masquerade-world.ts";
+import { buildAll } from "../tools/build.ts";
+import { ROOT } from "../tools/build-bpf.ts";
+import { costOfLargeTables } from "./agent/large.ts";
+import { costOfPods } from "./agent/pods.ts";
+import { costOfPackets } from "./datapath/packets.ts";
+import { fillPorts } from "./datapath/ports.ts";
+import { sizes } from "./datapath/sizes.ts";
 import { pinThread } from "./object.ts";
+import { render } from "./report/page.ts";
+import { traffic } from "./traffic/run.ts";
 
 const { values: options } = parseArgs({
   options: {
     rounds: { type: "string" },
-    seconds: { type: "string" },
+    seconds: { type: "string", default: "1" },
     out: { type: "string" },
     quick: { type: "boolean", default: false },
-    "no-traffic": { type: "boolean", default: false },
+    skip: { type: "string", multiple: true, default: [] },
   },
 });
-const quick = options.quick;
-const rounds = Number(options.rounds ?? (quick ? 2 : 5));
-const seconds = Number(options.seconds ?? (quick ? 1 : 2));
+const { quick, skip } = options;
+const rounds = Number(options.rounds ?? (quick ? 1 : 7));
+const seconds = Number(options.seconds);
+const wanted = (part: string): boolean => !skip.includes(part);
 
-async function oneWorld(mode: Mode, cpu: number, into: Rounds): Promise<void> {
-  await using world = await buildWorld(mode, cpu);
-  const sample = await measure(world, seconds);
-  const expected = mode === "routing" ? POD : NODE;
-  if (sample.seen !== expected) throw new Error(`${mode}: the server saw ${sample.seen}, not ${expected}`);
-  const row = into[mode];
-  for (const name of Object.keys(MEASURES) as Measure[]) row.figures[name].push(sample.figures[name]);
-  row.failed += sample.failed;
-  row.slow += sample.slow;
+async function timed<T>(what: string, job: () => Promise<T>): Promise<T> {
+  const started = performance.now();
+  const done = await job();
+  console.error(`${what}: ${((performance.now() - started) / 1000).toFixed(0)} s`);
+  return done;
 }
 
-async function traffic(): Promise<Rounds> {
-  const empty = (): Rounds[Mode] => ({
-    figures: { tcp: [], udp: [], packets: [], connections: [], bulk: [] },
-    failed: 0,
-    slow: 0,
-  });
-  const into: Rounds = { routing: empty(), iptables: empty(), nftables: empty(), hookline: empty() };
-  const cpu = availableParallelism() - 1;
-  // The event reader runs here, the load on the last processor.
-  pinThread(0);
-  for (let round = 1; round <= rounds; round++) {
-    for (const mode of MODES) await oneWorld(mode, cpu, into);
-    const last = MODES.map((mode) => `${mode} ${into[mode].figures.connections.at(-1)?.toFixed(0)}`);
-    console.error(`round ${round} of ${rounds}: new connections/s: ${last.join(", ")}`);
-  }
-  return into;
-}
-
-buildBpf();
-const run = { rounds, seconds, quick, processors: availableParallelism() };
-const into = options["no-traffic"] ? undefined : await traffic();
+await buildAll();
+const run = { rounds, seconds, processors: availableParallelism() };
+// The agent first: it has the whole machine, and everything after it runs on a pinned thread.
+const agent = wanted("agent")
+  ? {
+      pods: await timed("pods", () => costOfPods(quick)),
+      large: await timed("large tables", () => costOfLargeTables(quick)),
+    }
+  : { pods: undefined, large: undefined };
+const rates = wanted("traffic") ? await timed("traffic", () => traffic(rounds, seconds)) : undefined;
 pinThread(0);
 const text = render(run, {
-  traffic: into,
-  packets: await costOfPackets(quick),
-  ports: await fillPorts(quick),
+  traffic: rates,
+  ...agent,
+  packets: await timed("packets", () => costOfPackets(quick)),
+  ports: await timed("port search", () => fillPorts(quick)),
   sizes: await sizes(),
 });
-const out = options.out ?? (quick || !into ? undefined : join(ROOT, "docs/benchmarks.md"));
+const out = options.out ?? (quick || skip.length > 0 ? undefined : join(ROOT, "docs/benchmarks.md"));
 if (out === undefined) console.log(text);
 else writeFileSync(out, text);

@@ -3,6 +3,7 @@
 // beforehand, asked over its socket and by its plugin. With `cluster` the Kubernetes API is served by this process, as
 // in a cluster by another machine; without, by the agent itself from the manifests.
 import type { ChildProcess } from "node:child_process";
+import { once } from "node:events";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { stringify } from "yaml";
@@ -96,8 +97,27 @@ export class BenchNode implements AsyncDisposable {
     );
   }
 
-  stop(signal?: NodeJS.Signals): Promise<void> {
-    return this.node.stop(signal);
+  stop(): Promise<void> {
+    return this.node.stop();
+  }
+
+  /** Runs a command of the CLI to its end; ms, and the length of what it printed. */
+  async run(...args: readonly string[]): Promise<{ ms: number; lines: number }> {
+    const started = performance.now();
+    const child = this.world.spawn(
+      this.world.node,
+      [...this.node.hookline, "--run-dir", this.node.runDir, ...args],
+      {
+        stdio: ["ignore", "pipe", "inherit"],
+      },
+    );
+    const ended = once(child, "close");
+    let lines = 0;
+    for await (const chunk of child.stdout as AsyncIterable<Buffer>)
+      for (let at = chunk.indexOf(10); at >= 0; at = chunk.indexOf(10, at + 1)) lines++;
+    const [status] = await ended;
+    if (status !== 0) throw new Error(`hookline ${args.join(" ")}: status ${status}`);
+    return { ms: performance.now() - started, lines };
   }
 
   /** A call of the plugin's process, as a container runtime makes it, in ms. */

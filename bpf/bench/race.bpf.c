@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The rules of docs/adr/0002-flow-table.md under fire, for bench/shapes-race.ts: processors open, refresh, close, take
+/* The rules of docs/adr/0002-flow-table.md under fire, for bench/shapes/race.ts: processors open, refresh, close, take
  * over and sweep the same few flows and ports at once, with lifetimes of microseconds. careless is the same without
  * compare-and-swap: it has to break, or the run proves nothing. Ticks are 64 ns here.
  */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Shapes of the flow table, side by side, for bench/shapes.ts and docs/adr/0002-flow-table.md: how long a packet out,
+/* Shapes of the flow table, side by side, for bench/shapes/shapes.ts and docs/adr/0002-flow-table.md: how long a packet out,
  * a packet back, a new flow and a removal take in each. An object of its own: nothing of it reaches the data plane.
  * a: record and index through arrays of maps; p: the same, maps named in the program; d: a with 32-bit addresses;
  * b: two LRU entries; c: slots. none_* do the walk and the keys alone, and are subtracted.

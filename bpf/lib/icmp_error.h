@@ -81,8 +81,7 @@ static __always_inline int quote_v6(struct __sk_buff *skb, struct quote *q)
 	for (int i = 0; i <= EXTHDR_MAX; i++) {
 		const struct ipv6_opt_hdr *head = (const struct ipv6_opt_hdr *)opt;
 
-		if (next != IPPROTO_HOPOPTS && next != IPPROTO_ROUTING && next != IPPROTO_DSTOPTS && next != IPPROTO_AH &&
-		    next != IPPROTO_FRAGMENT) {
+		if (next != IPPROTO_HOPOPTS && next != IPPROTO_ROUTING && next != IPPROTO_DSTOPTS && next != IPPROTO_FRAGMENT) {
 			q->key.proto = next;
 			q->l4 = at;
 			return 0;
@@ -91,7 +90,7 @@ static __always_inline int quote_v6(struct __sk_buff *skb, struct quote *q)
 			return -1;
 		if (next == IPPROTO_FRAGMENT && (opt[1] & bpf_htons(IP6_OFFSET)))
 			return -1;
-		at += next == IPPROTO_FRAGMENT ? 8 : next == IPPROTO_AH ? (head->hdrlen + 2) * 4 : (head->hdrlen + 1) * 8;
+		at += next == IPPROTO_FRAGMENT ? 8 : (head->hdrlen + 1) * 8;
 		next = head->nexthdr;
 	}
 	return -1;

@@ -155,7 +155,8 @@ static __always_inline int parse_v4(struct __sk_buff *skb, struct cursor *c, str
 	return len - header;
 }
 
-/* Walks the extension headers (RFC 8200 4.1) up to the transport header; gives its protocol, or -1. */
+/* Walks the extension headers (RFC 8200 4.1) up to the transport header; gives its protocol, or -1. An authentication header is
+ * none here, as it is none in IPv4: it covers the addresses, so what it protects cannot be translated (RFC 4302 3.3.3). */
 static __always_inline int skip_exthdrs(struct __sk_buff *skb, struct cursor *c, struct pkt *p, __u8 next, __u32 *used)
 {
 #pragma clang loop unroll(disable)
@@ -173,7 +174,6 @@ static __always_inline int skip_exthdrs(struct __sk_buff *skb, struct cursor *c,
 		case IPPROTO_HOPOPTS:
 		case IPPROTO_ROUTING:
 		case IPPROTO_DSTOPTS:
-		case IPPROTO_AH:
 			break;
 		default:
 			return next;
@@ -181,8 +181,7 @@ static __always_inline int skip_exthdrs(struct __sk_buff *skb, struct cursor *c,
 		opt = take(c, sizeof(*opt));
 		if (!opt)
 			return drop(p, DROP_CT_INVALID_HDR);
-		/* Authentication headers count 4-byte words less 2 (RFC 4302 2.2), the others 8-byte words less 1. */
-		size = next == IPPROTO_AH ? (opt->hdrlen + 2) * 4 : next == IPPROTO_FRAGMENT ? 8 : (opt->hdrlen + 1) * 8;
+		size = next == IPPROTO_FRAGMENT ? 8 : (opt->hdrlen + 1) * 8;
 		next = opt->nexthdr;
 		if (size > sizeof(*opt) && !take(c, size - sizeof(*opt)))
 			return drop(p, DROP_CT_INVALID_HDR);

@@ -110,6 +110,7 @@ export class Agent {
     this.pods = new Pods({
       netlink: this.#netlink,
       openNetlink: openRtNetlink,
+      bpfRoot: options.bpfRoot,
       files: this.files,
       log: this.log,
       onChange: (endpoint, gone) => this.#publishEndpoint(endpoint, gone),

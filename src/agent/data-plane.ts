@@ -20,6 +20,7 @@ import {
   type Table,
   type TableOf,
 } from "../maps/table.ts";
+import { prepareBpffs } from "./bpffs.ts";
 import { faults } from "./faults.ts";
 import type { TableSizes } from "./node-config.ts";
 import type { AgentPlan } from "./plan.ts";
@@ -69,6 +70,7 @@ function innerSize(bpfRoot: string, name: "flows" | "replies"): number {
 export class DataPlane {
   readonly #datapath: Datapath;
   readonly #log: Log;
+  readonly #bpfRoot: string;
   readonly #reconcilers: Reconcilers;
   /** Native devices that carry our programs, by index, with their names. */
   readonly #attached = new Map<number, string>();
@@ -94,6 +96,7 @@ export class DataPlane {
   /** Loads; pinned maps are taken over with their entries. @throws the faults of the loader */
   constructor(options: DataPlaneOptions) {
     this.#log = options.log;
+    this.#bpfRoot = options.bpfRoot;
     this.#datapath = openDatapath({
       objectPath: options.objectPath,
       bpfRoot: options.bpfRoot,
@@ -248,10 +251,19 @@ export class DataPlane {
    * @throws the faults of the loader; then nothing has changed, and the next call tries again
    */
   reload(config: NodeConfig): void {
+    // Without pins the load would make new maps, empty ones.
+    this.restorePins();
     const text = JSON.stringify(config);
     if (text === this.#loaded) return;
     this.#datapath.reload(config);
     this.#loaded = text;
+  }
+
+  /** Pins again what somebody else has unpinned, or whose file system has been unmounted: nothing is lost by it. */
+  restorePins(): void {
+    prepareBpffs(this.#bpfRoot);
+    const restored = this.#datapath.restorePins();
+    if (restored.length > 0) this.#log.warn({ pins: restored }, "pins were gone; pinned again");
   }
 
   /** What the options ask of the tables that were taken over with another size, in sentences. */

@@ -97,7 +97,7 @@ export class IpMasqSource {
       const reading = read(document, families);
       this.#refused = false;
       this.#tell([...reading.faults, ...this.#keyless(document, configMap)]);
-      return this.#take(document, reading.spec, basis);
+      return this.#take(document, reading.spec, JSON.stringify([document, families]));
     } catch (thrown) {
       return this.#keep(Fault.from(thrown), inputs);
     }

@@ -4,11 +4,13 @@
 import type { Fault } from "../base/fault.ts";
 import type { Log } from "../base/log.ts";
 import { EndpointEngine, type EndpointPorts } from "../engine/endpoint/engine.ts";
+import type { EndpointEntry } from "../engine/endpoint/plan.ts";
 import { type Endpoint, endpointAddresses } from "../engine/endpoint/spec.ts";
 import { Ipam, type IpamStatus } from "../engine/ipam/engine.ts";
 import type { CidrCounts } from "../engine/ipam/plan.ts";
 import type { IpamSpec } from "../engine/ipam/spec.ts";
 import type { RtNetlink } from "../kernel/netlink/socket.ts";
+import { openPinned } from "../maps/table.ts";
 import type { Allocations, StateFiles } from "./state-files.ts";
 
 /** One interface of one container. */
@@ -57,6 +59,17 @@ function podInterface(endpoint: Endpoint): PodInterface {
 
 const NO_RANGES: IpamSpec = { cidrs: { 4: [], 6: [] } };
 
+/** What the kernel holds of pods, by device index; nothing if it cannot be read. */
+function pinnedEndpoints(bpfRoot: string): ReadonlyMap<number, EndpointEntry> {
+  try {
+    using table = openPinned(bpfRoot, "endpoints");
+    return new Map(table.entries());
+  } catch {
+    // None is pinned yet, or it is of another layout, which the loader tells.
+    return new Map();
+  }
+}
+
 /** The pods of this node. */
 export class Pods {
   readonly #files: StateFiles;
@@ -75,6 +88,7 @@ export class Pods {
   constructor(options: {
     netlink: RtNetlink;
     openNetlink: () => RtNetlink;
+    bpfRoot: string;
     files: StateFiles;
     log: Log;
     onChange: (endpoint: Endpoint, gone: boolean) => void;
@@ -91,7 +105,7 @@ export class Pods {
     });
     // The ranges come later, from the Node object; leases do not wait for them.
     this.#ipam = new Ipam(NO_RANGES, saved === undefined ? {} : { state: saved.ipam });
-    this.#restore();
+    this.#restore(options.bpfRoot);
   }
 
   #loadAllocations(): Allocations | undefined {
@@ -104,9 +118,14 @@ export class Pods {
     }
   }
 
-  #restore(): void {
-    const { adopted, gone, faults } = this.engine.restore();
-    for (const fault of faults) this.#log.error({ error: fault.detail }, "endpoint file left alone");
+  #restore(bpfRoot: string): void {
+    const { gone, faults } = this.engine.restore();
+    for (const fault of faults) this.#log.error({ error: fault.detail }, "endpoint file cannot be used");
+    const claims = this.#ipam.leases().map(({ owner, ...addresses }) => ({ ...owner, ...addresses }));
+    for (const { id, containerId } of this.engine.rebuild(claims, pinnedEndpoints(bpfRoot))) {
+      this.#log.warn({ endpoint: id, containerId }, "endpoint without its file taken over");
+    }
+    const adopted = this.engine.list();
     const held = new Set(adopted.map((e) => `${e.containerId}/${e.ifName}`));
     for (const lease of this.#ipam.leases()) {
       if (!held.has(`${lease.owner.containerId}/${lease.owner.ifName}`)) this.#ipam.release(lease.owner);

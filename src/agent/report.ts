@@ -3,7 +3,10 @@
 import { Fault } from "../base/fault.ts";
 import { formatPrefix } from "../base/prefix.ts";
 import type { Endpoint } from "../engine/endpoint/spec.ts";
-import { formatSourceLine } from "../engine/masquerade/plan.ts";
+import { anyPortLeft, formatSourceLine } from "../engine/masquerade/plan.ts";
+import { ENDPOINTS_SHOWN, portRefusals } from "../maps/port-use.ts";
+import { nowTicks } from "../maps/ticks.ts";
+import { formatEnd, protocolName } from "../observe/decode.ts";
 import type { Agent } from "./create.ts";
 import { masqueradingLine } from "./masquerading-line.ts";
 import { tableSizes } from "./node-config.ts";
@@ -13,11 +16,15 @@ import type {
   ConfigReport,
   EndpointReport,
   ExclusionReport,
+  ExhaustionReport,
   MasqueradeReport,
   NodeReport,
   StatusReport,
 } from "./status.ts";
 import { VERSION } from "./version.ts";
+
+/** How long an endpoint without ports is news. */
+const EXHAUSTED_SECONDS = 600;
 
 /** All that is refused, missing or not done, each once. */
 function faultTexts(agent: Agent): string[] {
@@ -40,6 +47,7 @@ function faultTexts(agent: Agent): string[] {
     ...new Set([
       ...faults,
       ...agent.sysctlProblems,
+      ...portProblems(agent),
       ...sizes,
       ...agent.manifestFaults,
       ...publishing,
@@ -153,6 +161,7 @@ export function statusReport(agent: Agent): StatusReport {
       intervalMs: sweep?.intervalMs ?? 0,
       removed: sweep?.removed ?? 0,
     },
+    exhausted: exhausted(agent),
     clockSource: "ktime",
     config: {
       generation: config.generation,
@@ -161,6 +170,33 @@ export function statusReport(agent: Agent): StatusReport {
     },
     faults,
   };
+}
+
+function exhausted(agent: Agent): ExhaustionReport[] {
+  if (agent.dataPlane === undefined) return [];
+  using crowded = agent.dataPlane.table("crowded");
+  return portRefusals(crowded.entries(), nowTicks(), ENDPOINTS_SHOWN)
+    .filter(({ secondsAgo }) => secondsAgo < EXHAUSTED_SECONDS)
+    .map(({ proto, source, remote, port, refused, secondsAgo }) => ({
+      proto: protocolName(proto),
+      source,
+      remote: formatEnd(remote, port),
+      refused,
+      secondsAgo: Math.round(secondsAgo),
+    }));
+}
+
+/** All ports reserved: nothing can be masqueraded. */
+function portProblems(agent: Agent): string[] {
+  const range = agent.config.config?.["masquerade-port-range"];
+  const { plan } = agent;
+  if (range === undefined || plan === undefined) return [];
+  return (["TCP", "UDP"] as const)
+    .filter((proto) => !anyPortLeft(plan.reservedPorts, proto, range))
+    .map(
+      (proto) =>
+        `masquerade-port-range ${range.first},${range.last}: every port is reserved for ${proto} (NodePorts, tunnel, listening sockets), so no ${proto} flow can be masqueraded`,
+    );
 }
 
 function endpointReport(agent: Agent, endpoint: Endpoint): EndpointReport {

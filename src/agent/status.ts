@@ -70,6 +70,16 @@ export interface MasqueradeReport {
   readonly nativeRoutingCidrs: readonly string[];
 }
 
+/** A remote endpoint towards which flows found no port. */
+export interface ExhaustionReport {
+  readonly proto: string;
+  /** The node's address that it sees. */
+  readonly source: string;
+  readonly remote: string;
+  readonly refused: number;
+  readonly secondsAgo: number;
+}
+
 /** Answer of GET /v1/status. */
 export interface StatusReport {
   readonly version: string;
@@ -98,6 +108,8 @@ export interface StatusReport {
     readonly intervalMs: number;
     readonly removed: number;
   };
+  /** Remote endpoints that were out of ports in the last ten minutes, the most refused first. */
+  readonly exhausted: readonly ExhaustionReport[];
   readonly clockSource: string;
   readonly config: {
     readonly generation: number;

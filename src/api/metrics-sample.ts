@@ -8,7 +8,16 @@ import type { StatusReport } from "../agent/status.ts";
 import type { CidrCounts } from "../engine/ipam/plan.ts";
 import { countEntries, countFlows, type FlowCounts } from "../maps/fill.ts";
 import { MAPS } from "../maps/gen/maps.ts";
+import {
+  ENDPOINTS_SHOWN,
+  PortCounts,
+  type PortRefusals,
+  type PortUse,
+  portRefusals,
+} from "../maps/port-use.ts";
+import { RETRY_FAMILIES, RETRY_MAPS, type RetryFamily, readRetries } from "../maps/retries.ts";
 import { findInner, type MapName, type OuterName, type Table } from "../maps/table.ts";
+import { nowTicks } from "../maps/ticks.ts";
 
 /** Packets and bytes of one hook and reason, over all processors. */
 export interface PacketCount {
@@ -29,12 +38,25 @@ export interface MapCount {
   readonly memoryBytes: number;
 }
 
+/** How far the ports towards remote endpoints are used up. */
+export interface PortSample {
+  /** The largest share of the range that is in use towards one endpoint, 0 to 1. */
+  readonly fullest: Readonly<Record<RetryFamily, number>>;
+  /** The endpoints with the most ports in use. */
+  readonly used: readonly PortUse[];
+  /** Those that refused the most flows. */
+  readonly refusals: readonly PortRefusals[];
+}
+
 export interface Sample {
   readonly report: StatusReport;
   readonly packets: readonly PacketCount[];
   readonly maps: readonly MapCount[];
   /** Over all slots of the flow table. */
   readonly flows: FlowCounts;
+  readonly ports: PortSample;
+  /** New flows by the number of ports that were refused before. */
+  readonly retries: Readonly<Record<RetryFamily, readonly number[]>>;
   readonly cidrs: readonly CidrCounts[];
   readonly sweepSeconds: number;
   /** Events that found the ring buffer full, since the maps were made. */
@@ -67,6 +89,7 @@ function readPackets(dataPlane: DataPlane): PacketCount[] {
 async function countSlots(
   dataPlane: DataPlane,
   name: OuterName,
+  ports: PortCounts,
   counted: (counts: FlowCounts) => void,
 ): Promise<MapCount[]> {
   using outer = dataPlane.table(name) as unknown as Table<number, number>;
@@ -76,7 +99,7 @@ async function countSlots(
     if (table === undefined) continue;
     let entries: number;
     if (name === "flows") {
-      const flows = await countFlows(table.map);
+      const flows = await countFlows(table.map, ports);
       counted(flows);
       entries = flows.live + flows.dead;
     } else entries = await countEntries(table.map);
@@ -95,7 +118,10 @@ const isOuter = (name: MapName): name is OuterName => "inner" in MAPS[name];
 /** Arrays are neither full nor empty, and the ring buffer is not made of entries. */
 const UNCOUNTED: readonly string[] = ["array", "percpu_array", "prog_array", "ringbuf"];
 
-async function countMaps(dataPlane: DataPlane): Promise<{ maps: MapCount[]; flows: FlowCounts }> {
+async function countMaps(
+  dataPlane: DataPlane,
+  ports: PortCounts,
+): Promise<{ maps: MapCount[]; flows: FlowCounts }> {
   const maps: MapCount[] = [];
   let flows: FlowCounts = { live: 0, dead: 0 };
   const counted = ({ live, dead }: FlowCounts): void => {
@@ -103,7 +129,7 @@ async function countMaps(dataPlane: DataPlane): Promise<{ maps: MapCount[]; flow
   };
   for (const name of Object.keys(MAPS) as MapName[]) {
     if (isOuter(name)) {
-      maps.push(...(await countSlots(dataPlane, name, counted)));
+      maps.push(...(await countSlots(dataPlane, name, ports, counted)));
       continue;
     }
     if (UNCOUNTED.includes(MAPS[name].typeName)) continue;
@@ -119,14 +145,34 @@ function readLost(dataPlane: DataPlane): number {
   return sum(table.getPerCpu(0));
 }
 
+function readPorts(agent: Agent, counts: PortCounts): Pick<Sample, "ports" | "retries"> {
+  const { dataPlane } = agent;
+  const range = agent.config.config?.["masquerade-port-range"];
+  const ports = range === undefined ? 65_536 : range.last - range.first + 1;
+  const retries: Record<RetryFamily, number[]> = { ipv4: [], ipv6: [] };
+  let refusals: PortRefusals[] = [];
+  if (dataPlane !== undefined) {
+    for (const family of RETRY_FAMILIES) {
+      using table = dataPlane.table(RETRY_MAPS[family]);
+      retries[family] = readRetries(table);
+    }
+    using crowded = dataPlane.table("crowded");
+    refusals = portRefusals(crowded.entries(), nowTicks(), ENDPOINTS_SHOWN);
+  }
+  const fullest = { ipv4: counts.fullest(4, ports), ipv6: counts.fullest(6, ports) };
+  return { retries, ports: { fullest, used: counts.top(ENDPOINTS_SHOWN), refusals } };
+}
+
 /** Reads everything now. Before the data plane is loaded there are no packets and no maps. */
 export async function readSample(agent: Agent): Promise<Sample> {
   const start = performance.now();
   const { dataPlane } = agent;
+  const ports = new PortCounts();
   const counted =
-    dataPlane === undefined ? { maps: [], flows: { live: 0, dead: 0 } } : await countMaps(dataPlane);
+    dataPlane === undefined ? { maps: [], flows: { live: 0, dead: 0 } } : await countMaps(dataPlane, ports);
   return {
     ...counted,
+    ...readPorts(agent, ports),
     report: statusReport(agent),
     packets: dataPlane === undefined ? [] : readPackets(dataPlane),
     cidrs: agent.pods.cidrCounts(),

@@ -4,40 +4,9 @@
 // hookline_. docs/user/metrics.md and the example dashboard are checked against this table.
 import { directionOf } from "../maps/direction.ts";
 import { dropReasonText, Hook, hookText } from "../maps/gen/verdict.ts";
+import { counter, gauge, type Metric, one, type Read, type Reading } from "./metric.ts";
+import { NAT } from "./metrics-nat.ts";
 import type { PacketCount, Sample } from "./metrics-sample.ts";
-
-/** One value, with the values of the metric's labels in their order. */
-export type Reading = readonly [value: number, ...labels: string[]];
-
-export interface Metric {
-  readonly name: string;
-  readonly type: "counter" | "gauge";
-  readonly labels: readonly string[];
-  readonly help: string;
-  readonly read: (sample: Sample) => readonly Reading[];
-}
-
-type Read = Metric["read"];
-
-function metric(type: Metric["type"]) {
-  return (name: string, labels: string, help: string, read: Read): Metric => ({
-    name,
-    type,
-    labels: labels === "" ? [] : labels.split(" "),
-    help,
-    read,
-  });
-}
-const gauge = metric("gauge");
-const counter = metric("counter");
-
-/** A metric without labels; undefined is no value. */
-const one =
-  (value: (sample: Sample) => number | boolean | undefined): Read =>
-  (sample) => {
-    const is = value(sample);
-    return is === undefined ? [] : [[Number(is)]];
-  };
 
 const STARTED = Date.now() / 1000 - process.uptime();
 
@@ -376,4 +345,4 @@ const AGENT: readonly Metric[] = [
 ];
 
 /** All metrics, in the order in which they are exported and documented. */
-export const METRICS: readonly Metric[] = [...CILIUM, ...DATA_PLANE, ...AGENT];
+export const METRICS: readonly Metric[] = [...CILIUM, ...NAT, ...DATA_PLANE, ...AGENT];

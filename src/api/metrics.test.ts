@@ -5,9 +5,10 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import type { Metric } from "./metric.ts";
 import { Metrics } from "./metrics.ts";
 import type { Sample } from "./metrics-sample.ts";
-import { METRICS, type Metric } from "./metrics-table.ts";
+import { METRICS } from "./metrics-table.ts";
 
 const ROOT = join(import.meta.dirname, "../..");
 const byName = new Map(METRICS.map((metric) => [metric.name, metric]));
@@ -26,12 +27,19 @@ test("docs/user/metrics.md has each metric, and none that does not exist", () =>
   const page = readFileSync(join(ROOT, "docs/user/metrics.md"), "utf8");
   const row = ({ name, type, labels, help }: Metric): string =>
     `| \`${name}\` | ${type} | ${labels.map((label) => `\`${label}\``).join(", ")} | ${help} |`;
-  const rows = page.split("\n").filter((line) => /^\| `[a-z_]+` \| (counter|gauge) \|/.test(line));
+  const rows = page.split("\n").filter((line) => /^\| `[a-z_]+` \| (counter|gauge|histogram) \|/.test(line));
   assert.deepEqual(rows, METRICS.map(row));
   for (const [name] of page.matchAll(/\b(?:cilium|hookline|process)_[a-z_]+[a-z]\b/g)) {
-    assert.ok(byName.has(name), `${name} in the page`);
+    assert.ok(metricNamed(name), `${name} in the page`);
   }
 });
+
+/** The metric that a series belongs to: a histogram has several. */
+function metricNamed(series: string): Metric | undefined {
+  const owner = byName.get(series.replace(/_(bucket|sum|count)$/, ""));
+  if (owner?.type !== "histogram" || byName.has(series)) return byName.get(series);
+  return { ...owner, labels: [...owner.labels, "le"] };
+}
 
 /** Metrics of a PromQL expression, each with the labels that are asked of it. */
 function metricsOf(expr: string): { name: string; labels: string[] }[] {
@@ -58,7 +66,7 @@ test("the example dashboard asks only for metrics and labels that exist", () => 
       assert.ok(metrics.length > 0, `${panel.title}: ${expr}`);
       const shown = [...legendFormat.matchAll(/\{\{(\w+)\}\}/g)].map(([, label]) => label);
       for (const { name, labels } of metrics) {
-        const metric = byName.get(name);
+        const metric = metricNamed(name);
         assert.ok(metric, `${panel.title}: ${name}`);
         // Prometheus itself adds the instance.
         for (const label of [...labels, ...shown])
@@ -66,7 +74,7 @@ test("the example dashboard asks only for metrics and labels that exist", () => 
             label === "instance" || metric.labels.includes(label),
             `${panel.title}: ${name} ${label}`,
           );
-        assert.equal(/\brate\(/.test(expr), metric.type === "counter", `${panel.title}: rate() of counters`);
+        assert.equal(/\brate\(/.test(expr), metric.type !== "gauge", `${panel.title}: rate() of counters`);
         asked++;
       }
     }
@@ -104,6 +112,14 @@ function sample(drops: number, also: number, maps: string[]): Sample {
     packets: [count(1, 0, 10), count(4, 0, 7), count(3, 0, 5), count(1, 132, drops), count(4, 132, also)],
     maps: maps.map((name) => ({ name, entries: 1, capacity: 4, memoryBytes: 4096 })),
     flows: { live: 1, dead: 0 },
+    ports: {
+      fullest: { ipv4: 0.25, ipv6: 0 },
+      used: [{ proto: 6, source: "172.20.0.11", remote: "198.51.100.10", port: 443, held: 9 }],
+      refusals: [
+        { proto: 58, source: "fd00::11", remote: "2001:db8::10", port: 0, refused: 3, secondsAgo: 1 },
+      ],
+    },
+    retries: { ipv4: [5, 2, 1], ipv6: [0, 0, 0] },
     cidrs: [{ cidr: "fd00::/64", usable: 2n ** 64n, inUse: 1 }],
     sweepSeconds: 0.002,
     eventsLostInKernel: 0,
@@ -127,6 +143,28 @@ test("packets: forwarded ones count at their first hook, dropped ones at any", a
   assert.deepEqual(of("cilium_drop_count_total"), [["Invalid source ip", "EGRESS", 5]]);
   assert.deepEqual(of("cilium_drop_bytes_total"), [["Invalid source ip", "EGRESS", 500]]);
   assert.equal(of("hookline_hook_packets_total").length, 5);
+});
+
+test("ports: the busiest and the exhausted endpoints by name, retries as a histogram", async () => {
+  const metrics = new Metrics(async () => sample(0, 0, []));
+  const { text } = await metrics.expose();
+  const lines = text.split("\n").filter((line) => /^(cilium|hookline)_nat_/.test(line));
+  assert.deepEqual(lines, [
+    'cilium_nat_endpoint_max_connection{family="ipv4"} 0.25',
+    'cilium_nat_endpoint_max_connection{family="ipv6"} 0',
+    'hookline_nat_endpoint_ports{source="172.20.0.11",remote="198.51.100.10:443",proto="TCP"} 9',
+    'hookline_nat_refused_total{source="fd00::11",remote="2001:db8::10",proto="ICMPv6"} 3',
+    'hookline_nat_port_retries_bucket{family="ipv4",le="0"} 5',
+    'hookline_nat_port_retries_bucket{family="ipv4",le="1"} 7',
+    'hookline_nat_port_retries_bucket{family="ipv4",le="+Inf"} 8',
+    'hookline_nat_port_retries_bucket{family="ipv6",le="0"} 0',
+    'hookline_nat_port_retries_bucket{family="ipv6",le="1"} 0',
+    'hookline_nat_port_retries_bucket{family="ipv6",le="+Inf"} 0',
+    'hookline_nat_port_retries_sum{family="ipv4"} 4',
+    'hookline_nat_port_retries_count{family="ipv4"} 8',
+    'hookline_nat_port_retries_sum{family="ipv6"} 0',
+    'hookline_nat_port_retries_count{family="ipv6"} 0',
+  ]);
 });
 
 test("text: values of this scrape only, labels escaped, nothing where there is no value", async () => {

@@ -1,16 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The metrics of one agent in Prometheus' text format and as plain rows. Values are read when they are asked for; those
 // who ask at the same time share one reading.
+import { exportedValues, type MetricRow } from "./metric.ts";
 import type { buildRegistry } from "./metrics-registry.ts";
 import type { Sample } from "./metrics-sample.ts";
 import { METRICS } from "./metrics-table.ts";
-
-/** One row of GET /v1/metrics, and of `hookline metrics list`. */
-export interface MetricRow {
-  readonly name: string;
-  readonly labels: Readonly<Record<string, string>>;
-  readonly value: number;
-}
 
 export interface Exposition {
   readonly contentType: string;
@@ -49,12 +43,6 @@ export class Metrics {
   /** All metrics now, one row per value. */
   async rows(): Promise<MetricRow[]> {
     const sample = await this.#fresh();
-    return METRICS.flatMap(({ name, labels, read }) =>
-      read(sample).map(([value, ...of]) => ({
-        name,
-        labels: Object.fromEntries(labels.map((label, i) => [label, of[i] ?? ""])),
-        value,
-      })),
-    );
+    return METRICS.flatMap((metric) => exportedValues(metric, sample));
   }
 }

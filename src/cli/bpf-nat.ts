@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // `hookline bpf nat list`: translations, in the line format of `cilium bpf nat list`, which users' scripts read; and
-// `flush`, which ends them.
+// `flush`, which ends them; beside them what bpf-nat-ports.ts adds.
 import type { Command } from "commander";
 import { FlowState } from "../maps/gen/verdict.ts";
+import { addNatRetries, addNatStats } from "./bpf-nat-ports.ts";
 import { type FormatOption, withExamples, withFormat } from "./command.ts";
 import { withFlowFilter } from "./flow-filter.ts";
 import { type FlowQuestion, listFlows } from "./flow-list.ts";
@@ -50,4 +51,6 @@ export function addBpfNat(group: Command): void {
       what: "translated flows",
     });
   });
+  addNatRetries(nat);
+  addNatStats(nat);
 }

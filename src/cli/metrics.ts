@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // `hookline metrics list`: what Prometheus would read, from the agent's socket.
 import type { Command } from "commander";
-import type { MetricRow } from "../api/metrics.ts";
+import type { MetricRow } from "../api/metric.ts";
 import { askAgent } from "./agent.ts";
 import { collect, type FormatOption, type GlobalOptions, withExamples, withFormat } from "./command.ts";
 import { faults } from "./faults.ts";

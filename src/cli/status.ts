@@ -42,13 +42,18 @@ function masqueradeLines({ masquerading, devices }: StatusReport): string[] {
   ];
 }
 
-/** What is not as asked: pending writes, unknown keys, refused documents. Empty if all is well. */
+/** What is not as asked: endpoints without free ports, pending writes, unknown keys, refused documents. Empty if all is well. */
 function troubleLines(report: StatusReport): string[] {
   const pending = report.reconcilers.flatMap((r) => [
     ...(r.pending > 0 ? [`${r.map}: ${r.pending} writes pending`] : []),
     ...r.failures.map((f) => `${r.map} ${f.key}: ${f.error}`),
   ]);
+  const exhausted = report.exhausted.map(
+    (e) =>
+      `${e.proto} ${e.source} -> ${e.remote}: ${e.refused} flows refused, the last ${formatSeconds(e.secondsAgo)} ago`,
+  );
   return [
+    ...lines("Ports exhausted", exhausted),
     ...lines("Pending writes", pending),
     ...lines("Unknown keys", [...report.config.unknownKeys]),
     ...lines("Faults", [...report.faults]),

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // The data plane as the agent holds it: loaded once per node, attached per device, swapped in one write when the
 // configuration changes. Closing it leaves everything attached and pinned: the kernel carries on alone.
+import { existsSync } from "node:fs";
 import { performance } from "node:perf_hooks";
-import { type ProgInfo, progInfo, progTestRun } from "../kernel/bpf.ts";
+import { objPin, type ProgInfo, progInfo, progTestRun } from "../kernel/bpf.ts";
 import { BpfMap } from "../kernel/bpf-map.ts";
 import { duplicate } from "../kernel/ffi.ts";
 import type { NodeConfig } from "../maps/gen/config.ts";
 import { MAPS } from "../maps/gen/maps.ts";
 import { type SweepResult, sweepResultCodec } from "../maps/gen/types.ts";
 import { SweepMode } from "../maps/gen/verdict.ts";
+import { makePinFolders, mapPin } from "../maps/pins.ts";
 import { type MapName, type Row, Table, type TableOf } from "../maps/table.ts";
 import {
   Attacher,
@@ -137,6 +139,15 @@ export class Datapath implements Disposable {
   /** Native devices with pinned links, from before a restart or now; some may be gone. */
   linkedDevices(): number[] {
     return this.#attacher.linkedDevices();
+  }
+
+  /** Pins again the maps and links that somebody else has unpinned, the same ones with all that is in them; gives the paths. */
+  restorePins(): string[] {
+    const { bpfRoot } = this.#options;
+    const missing = this.maps.filter(({ name }) => !existsSync(mapPin(bpfRoot, name)));
+    makePinFolders(bpfRoot);
+    for (const { name, fd } of missing) objPin(fd, mapPin(bpfRoot, name));
+    return [...missing.map(({ name }) => mapPin(bpfRoot, name)), ...this.#attacher.restorePins()];
   }
 
   /**

@@ -3,7 +3,7 @@
 // not hold up the process that asks. For the metrics.
 import { setImmediate as pause } from "node:timers/promises";
 import type { BpfMap } from "../kernel/bpf-map.ts";
-import { FLOW_SIZE, type Flow, writeFlow } from "./gen/types.ts";
+import { flowFieldAt, type PortCounts } from "./port-use.ts";
 import { nowTicks } from "./ticks.ts";
 
 /** Entries of one batch. */
@@ -17,28 +17,6 @@ export interface FlowCounts {
   readonly dead: number;
 }
 
-const NOTHING: Flow = {
-  xsaddr: "::",
-  xdaddr: "::",
-  xsport: 0,
-  xdport: 0,
-  expires: 0,
-  created: 0,
-  endpoint: 0,
-  proxyPort: 0,
-  service: 0,
-  state: 0,
-  rule: 0,
-  identity: 0,
-};
-
-/** Where `expires` stands in a record, found out by writing one: reading whole records would make 2 addresses of each. */
-function expiresOffset(): number {
-  const view = new DataView(new ArrayBuffer(FLOW_SIZE));
-  writeFlow(view, 0, { ...NOTHING, expires: 0xffff_ffff });
-  return new Uint8Array(view.buffer).indexOf(0xff);
-}
-
 /** Entries that are in the map now. */
 export async function countEntries(map: BpfMap): Promise<number> {
   let entries = 0;
@@ -49,19 +27,22 @@ export async function countEntries(map: BpfMap): Promise<number> {
   return entries;
 }
 
-/** Records of a flow table, live and dead now. */
-export async function countFlows(map: BpfMap): Promise<FlowCounts> {
+/** Records of a flow table, live and dead now. `ports` counts the live ones by their remote endpoints. */
+export async function countFlows(map: BpfMap, ports?: PortCounts): Promise<FlowCounts> {
   const now = nowTicks();
-  const at = expiresOffset();
-  const size = map.info.valueSize;
+  const at = flowFieldAt({ expires: 0xffff_ffff });
+  const { keySize, valueSize: size } = map.info;
   let live = 0;
   let total = 0;
-  for (const { values, count } of map.batches(BATCH)) {
+  for (const { keys, values, count } of map.batches(BATCH)) {
+    const keyView = new DataView(keys.buffer, keys.byteOffset, keys.byteLength);
     const view = new DataView(values.buffer, values.byteOffset, values.byteLength);
     for (let i = 0; i < count; i++) {
       const expires = view.getUint32(i * size + at, true);
       // As the data plane judges it: 0 is a record that is being ended, the difference is signed.
-      if (expires !== 0 && ((expires - now) | 0) > 0) live++;
+      if (expires === 0 || ((expires - now) | 0) <= 0) continue;
+      live++;
+      ports?.add(keyView, i * keySize, view, i * size);
     }
     total += count;
     await pause();

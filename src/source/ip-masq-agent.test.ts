@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { formatPrefix } from "../base/prefix.ts";
+import { formatSourceLine } from "../engine/masquerade/plan.ts";
 import { DEFAULT_RANGES, decodeIpMasqAgent, defaultIpMasqAgent, MAX_RANGES } from "./ip-masq-agent.ts";
 
 const BOTH = { ipv4: true, ipv6: true };
@@ -179,14 +180,16 @@ for (const off of [4, 6] as const) {
 }
 
 test("every range knows its line", () => {
-  const { spec } = read("# kept\nnonMasqueradeCIDRs:\n  - 10.1.0.0/16\n\n  - 10.2.0.0/16\n");
+  const { spec } = read(
+    "# kept\nnonMasqueradeCIDRs:\n  - 10.1.0.0/16\n\n  - 10.2.0.0/16\nmasqLinkLocal: false\n",
+  );
   assert.deepEqual(
-    spec.ranges.map((r) => [formatPrefix(r.prefix), r.source.line]),
+    spec.ranges.map((r) => [formatPrefix(r.prefix), formatSourceLine(r.source)]),
     [
-      ["10.1.0.0/16", 3],
-      ["10.2.0.0/16", 5],
-      ["169.254.0.0/16", 0],
-      ["fe80::/10", 0],
+      ["10.1.0.0/16", `${AT} line 3`],
+      ["10.2.0.0/16", `${AT} line 5`],
+      ["169.254.0.0/16", `${AT} masqLinkLocal line 6`],
+      ["fe80::/10", `${AT} masqLinkLocalIPv6 not set`],
     ],
   );
 });

@@ -220,7 +220,9 @@ export function decodeIpMasqAgent(document: IpMasqAgentDocument, families: Famil
   }
   for (const [key, text] of LINK_LOCAL) {
     if (readFlag(reader, fields, key)) continue;
-    const source = { origin: document.origin, path: `${document.path} ${key} not set`.trim(), line: 0 };
+    const node = fields.get(key);
+    const said = node === undefined ? `${key} not set` : key;
+    const source = { ...reader.source(node), path: `${document.path} ${said}`.trim() };
     const range = defaultRange(text, source);
     if (inUse(range.prefix, families)) add(range);
   }

@@ -7,11 +7,12 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { parse, stringify } from "yaml";
 import type { EndpointReport, StatusReport } from "../../src/agent/status.ts";
-import type { MetricRow } from "../../src/api/metrics.ts";
+import type { MetricRow } from "../../src/api/metric.ts";
 import { METRICS } from "../../src/api/metrics-table.ts";
 import { waitFor } from "../../src/base/async.ts";
 import { FlowState } from "../../src/maps/gen/verdict.ts";
 import { openInner } from "../../src/maps/table.ts";
+import { thisMachine } from "../../tools/setup/needs.ts";
 import { ask, peersSeen } from "../support/ask.ts";
 import { AgentNode } from "../support/cni-node.ts";
 import { buildTopology, INTERNET_ADDRESS, ip, NODE_ADDRESS, type Topology } from "../support/netns.ts";
@@ -227,4 +228,39 @@ test("bpf ct flush removes all flows, also without an agent", async () => {
   assert.equal((await hookline("bpf", "ct", "list")).stdout.trim().split("\n").length, 1, "only the header");
   await node.start();
   await waitFor("the first sweep", () => records() === 0);
+});
+
+/** Expressions of the example dashboard, its variables given values, and of the page's table of alerts. */
+function expressions(): string[] {
+  const read = (path: string): string => readFileSync(join(import.meta.dirname, "../..", path), "utf8");
+  const { panels } = JSON.parse(read("examples/grafana/hookline.json")) as {
+    panels: { targets: { expr: string }[] }[];
+  };
+  const shown = panels.flatMap(({ targets }) => targets.map(({ expr }) => expr));
+  const alerts = [...read("docs/user/metrics.md").matchAll(/^\| `([^`]* (?:>|==) [^`]*)`/gm)].map(
+    ([, expr = ""]) => expr,
+  );
+  assert.ok(shown.length > 0 && alerts.length > 0);
+  return [...shown, ...alerts].map((expr) =>
+    expr.replaceAll("$instance", ".*").replaceAll("$__rate_interval", "5m"),
+  );
+}
+
+// Debian's package of it is 100 MB and starts a server: set-up does not install it.
+const promtool = thisMachine().program(/^promtool$/) ? false : "without promtool (package prometheus)";
+test("Prometheus' own parser takes the metrics and every expression that we offer", {
+  skip: promtool,
+}, async () => {
+  const scraped = await world.run(world.node, [
+    ...["curl", "-sS", "--unix-socket", join(node.runDir, "agent.sock")],
+    "http://agent/metrics",
+  ]);
+  const metrics = await world.run(world.node, ["promtool", "check", "metrics"], { input: scraped.stdout });
+  assert.deepEqual([metrics.status, metrics.stdout, metrics.stderr], [0, "", ""]);
+  const rules = expressions().map((expr, i) => ({ record: `expression:${i}`, expr }));
+  const file = join(world.dir, "rules.json");
+  writeFileSync(file, JSON.stringify({ groups: [{ name: "hookline", rules }] }));
+  const checked = await world.run(world.node, ["promtool", "check", "rules", file]);
+  assert.equal(checked.status, 0, checked.stderr);
+  assert.match(checked.stdout, new RegExp(`${rules.length} rules found`));
 });

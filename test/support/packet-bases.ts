@@ -117,7 +117,7 @@ const CARRIERS: Readonly<Record<Family, Record<string, (w: Way) => Packet>>> = {
   6: {
     plain: (w) => onIp(w, 6),
     extensions: (w) =>
-      onIp(w, 6).extension({ type: 0 }).extension({ type: 60, size: 24 }).extension({ type: 51, size: 12 }),
+      onIp(w, 6).extension({ type: 0 }).extension({ type: 60, size: 24 }).extension({ type: 43, size: 16 }),
     "first fragment": (w) => onIp(w, 6).fragment6({ more: true }),
     "atomic fragment": (w) => onIp(w, 6).fragment6({}),
   },

@@ -24,7 +24,7 @@ export interface Shape {
 }
 
 const [TCP, UDP, ICMP, ICMP6] = [6, 17, 1, 58];
-const [HOP, ROUTING, FRAGMENT, AUTH, DESTINATION] = [0, 43, 44, 51, 60];
+const [HOP, ROUTING, FRAGMENT, DESTINATION] = [0, 43, 44, 60];
 const EXTENSIONS_MOST = 6;
 /** Bytes of extension headers: the transport header must be where the kernel can correct checksums. */
 const EXTENSION_BYTES = 960;
@@ -114,10 +114,10 @@ function readIpv4(r: Reading): Shape {
 /** Moves l4 behind the extension headers; what is wrong with them, or nothing. */
 function skipExtensions(r: Reading): string {
   const { view, bytes } = r;
-  for (let seen = 0; [HOP, ROUTING, FRAGMENT, AUTH, DESTINATION].includes(r.protocol); seen++) {
+  for (let seen = 0; [HOP, ROUTING, FRAGMENT, DESTINATION].includes(r.protocol); seen++) {
     if (r.l4 + (r.protocol === FRAGMENT ? 8 : 2) > bytes.length) return "extension header cut";
     const words = view.getUint8(r.l4 + 1);
-    const size = r.protocol === FRAGMENT ? 8 : r.protocol === AUTH ? (words + 2) * 4 : (words + 1) * 8;
+    const size = r.protocol === FRAGMENT ? 8 : (words + 1) * 8;
     if (r.protocol === FRAGMENT)
       r.fragment(view.getUint16(r.l4 + 2) >> 3, (view.getUint8(r.l4 + 3) & 1) === 1);
     r.protocol = view.getUint8(r.l4);
@@ -233,10 +233,10 @@ function quoteFields(bytes: Uint8Array, error: Shape, owned: Owned): void {
 }
 
 function skipQuoted(r: Reading): boolean {
-  for (let seen = 0; [HOP, ROUTING, FRAGMENT, AUTH, DESTINATION].includes(r.protocol); seen++) {
+  for (let seen = 0; [HOP, ROUTING, FRAGMENT, DESTINATION].includes(r.protocol); seen++) {
     if (seen > EXTENSIONS_MOST || r.l4 + 8 > r.end) return true;
     const words = r.view.getUint8(r.l4 + 1);
-    const size = r.protocol === FRAGMENT ? 8 : r.protocol === AUTH ? (words + 2) * 4 : (words + 1) * 8;
+    const size = r.protocol === FRAGMENT ? 8 : (words + 1) * 8;
     r.protocol = r.view.getUint8(r.l4);
     r.l4 += size;
   }

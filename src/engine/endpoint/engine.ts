@@ -3,11 +3,12 @@
 // its file. The order is that of trust: a pod that can send has an entry, and an entry that is gone has no device left.
 import type { Fault } from "../../base/fault.ts";
 import { Fault as FaultClass } from "../../base/fault.ts";
-import { listLinks } from "../../kernel/netlink/link.ts";
+import { findLink, listLinks } from "../../kernel/netlink/link.ts";
 import type { RtNetlink } from "../../kernel/netlink/socket.ts";
 import { wiringProblems } from "./check.ts";
 import { faults } from "./faults.ts";
-import { EndpointIds, hostDeviceName, planEndpoints } from "./plan.ts";
+import { type EndpointEntry, EndpointIds, hostDeviceName, planEndpoints } from "./plan.ts";
+import { type Claim, rebuildEndpoint } from "./rebuild.ts";
 import { attachmentKey, type Endpoint, type EndpointSpec } from "./spec.ts";
 import { EndpointFiles } from "./state.ts";
 import { unwire, unwireLater, wire } from "./wire.ts";
@@ -88,6 +89,29 @@ export class EndpointEngine {
       gone.push(endpoint);
     }
     return { adopted: this.list(), gone, faults: found };
+  }
+
+  /**
+   * Takes over pods whose file is lost or cannot be read, from who holds which addresses and what `endpoints` holds in the
+   * kernel, by device index; gives those it could. For after `restore`.
+   */
+  rebuild(claims: Iterable<Claim>, entries: ReadonlyMap<number, EndpointEntry>): Endpoint[] {
+    const ids = new Set(this.list().map((endpoint) => endpoint.id));
+    const rebuilt: Endpoint[] = [];
+    for (const claim of claims) {
+      const key = attachmentKey(claim);
+      const link = findLink(this.#netlink, hostDeviceName(claim.containerId, claim.ifName));
+      const entry = link === undefined ? undefined : entries.get(link.index);
+      if (this.#endpoints.has(key) || link === undefined || entry === undefined || ids.has(entry.id))
+        continue;
+      const endpoint = rebuildEndpoint(claim, link, entry);
+      if (endpoint === undefined) continue;
+      this.#ids.adopt(endpoint.id);
+      this.#files.save(endpoint);
+      this.#endpoints.set(key, endpoint);
+      rebuilt.push(endpoint);
+    }
+    return rebuilt;
   }
 
   /** Connects a loaded data plane, at start: every pod gets its entries and its programs. */

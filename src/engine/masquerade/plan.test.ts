@@ -3,7 +3,14 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { parsePrefix } from "../../base/prefix.ts";
-import { formatSourceLine, nonmasqMap, planNonmasq, planReservedPorts, SourceTable } from "./plan.ts";
+import {
+  anyPortLeft,
+  formatSourceLine,
+  nonmasqMap,
+  planNonmasq,
+  planReservedPorts,
+  SourceTable,
+} from "./plan.ts";
 import type { KeptRange, MasqueradeSpec } from "./spec.ts";
 
 const range = (cidr: string, line: number, origin = "ConfigMap kube-system/ip-masq-agent"): KeptRange => ({
@@ -119,4 +126,7 @@ test("reserved_ports: NodePorts for both protocols, the tunnel for UDP, listener
     "udp/30000",
     "udp/30001",
   ]);
+  const range = { first: 30000, last: 30001 };
+  assert.ok(!anyPortLeft(words, "TCP", range));
+  assert.ok(anyPortLeft(words, "UDP", { ...range, last: 30002 }));
 });

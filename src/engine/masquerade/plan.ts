@@ -2,7 +2,7 @@
 // What nonmasq_cidrs and reserved_ports must hold, from the masquerade spec. Pure; the source index of an entry leads
 // back to the input line that asked for it.
 import { coversMappedIPv4, formatPrefix, type Prefix, parsePrefix, prefixFamily } from "../../base/prefix.ts";
-import type { KeptRange, MasqueradeSpec, ReservedPortsSpec, SourceLine } from "./spec.ts";
+import type { KeptRange, MasqueradeSpec, PortRange, ReservedPortsSpec, SourceLine } from "./spec.ts";
 
 /** Rules of enum masquerade_rule that an entry of nonmasq_cidrs can stand for. */
 export const KeptBy = { NATIVE_CIDR: 5, NONMASQ_CIDR: 7 } as const;
@@ -76,6 +76,16 @@ export function nonmasqMap(planned: ReadonlyMap<string, NonmasqEntry>): NonmasqE
 
 /** Words of reserved_ports: 1024 for TCP, then 1024 for UDP. */
 export const PORT_WORDS = 2048;
+
+/** Whether a range has a port that is not reserved. */
+export function anyPortLeft(words: BigUint64Array, proto: "TCP" | "UDP", range: PortRange): boolean {
+  const base = proto === "UDP" ? PORT_WORDS / 2 : 0;
+  for (let port = range.first; port <= range.last; port++) {
+    const word = words[base + (port >> 6)] ?? 0n;
+    if (!((word >> BigInt(port & 63)) & 1n)) return true;
+  }
+  return false;
+}
 
 /** The bitmap: bit port % 64 of word port / 64, UDP from word 1024 on. */
 export function planReservedPorts(spec: ReservedPortsSpec): BigUint64Array {

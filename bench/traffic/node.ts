@@ -1,21 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// Hookline on the node of the masquerade benchmark: the object as the loader attaches it, everything on, with the agent's own
+// Hookline on the node of the traffic benchmark: the object as the loader attaches it, everything on, with the agent's own
 // event reader on its timer and the sweep at the agent's intervals.
 import { join } from "node:path";
-import { EventReader } from "../src/agent/event-reader.ts";
-import { sweepIntervalMs } from "../src/agent/sweep-interval.ts";
-import { NO_ADDRESS } from "../src/base/addr.ts";
-import { silentLog } from "../src/base/log.ts";
-import { parsePrefix } from "../src/base/prefix.ts";
-import { mountBpffs } from "../src/kernel/mount.ts";
-import { getLink } from "../src/kernel/netlink/link.ts";
-import { openRtNetlink } from "../src/kernel/netlink/socket.ts";
-import { type Datapath, openDatapath } from "../src/loader/datapath.ts";
-import { MasqueradeRule } from "../src/maps/gen/verdict.ts";
-import { FanOut } from "../src/observe/fan-out.ts";
-import { openRing } from "../src/observe/ring.ts";
-import { ALL_ON, OBJECT } from "../test/support/datapath.ts";
-import { MAC, NODE, POD } from "./masquerade-addresses.ts";
+import { EventReader } from "../../src/agent/event-reader.ts";
+import { sweepIntervalMs } from "../../src/agent/sweep-interval.ts";
+import { silentLog } from "../../src/base/log.ts";
+import { parsePrefix } from "../../src/base/prefix.ts";
+import { mountBpffs } from "../../src/kernel/mount.ts";
+import { getLink } from "../../src/kernel/netlink/link.ts";
+import { openRtNetlink } from "../../src/kernel/netlink/socket.ts";
+import { type Datapath, openDatapath } from "../../src/loader/datapath.ts";
+import { MasqueradeRule } from "../../src/maps/gen/verdict.ts";
+import { FanOut } from "../../src/observe/fan-out.ts";
+import { openRing } from "../../src/observe/ring.ts";
+import { ALL_ON, OBJECT } from "../../test/support/datapath.ts";
+import { CLUSTER_CIDR, MAC, NODE, POD } from "./addresses.ts";
 
 /** Records of the flow table: more than a run opens, so that the table's size is not what is measured. */
 export const TABLE_SIZE = 262_144;
@@ -54,8 +53,8 @@ export class HooklineNode {
     const pod = getLink(netlink, "hlpod").index;
     const eth0 = getLink(netlink, "eth0").index;
     const endpoint = {
-      addr4: POD,
-      addr6: NO_ADDRESS,
+      addr4: POD[4],
+      addr6: POD[6],
       ifindex: pod,
       identity: 4242,
       id: 101,
@@ -68,9 +67,12 @@ export class HooklineNode {
     using devices = this.#datapath.table("devices");
     using excluded = this.#datapath.table("nonmasq_cidrs");
     endpoints.set(pod, endpoint);
-    addresses.set(POD, endpoint);
-    devices.set(eth0, { addr4: NODE, addr6: NO_ADDRESS, mtu: 1500, flags: 0 });
-    excluded.set(parsePrefix("10.244.0.0/16"), { rule: MasqueradeRule.MASQ_NATIVE_CIDR, source: 0 });
+    devices.set(eth0, { addr4: NODE[4], addr6: NODE[6], mtu: 1500, flags: 0 });
+    for (const family of [4, 6] as const) {
+      addresses.set(POD[family], endpoint);
+      const cluster = parsePrefix(CLUSTER_CIDR[family]);
+      excluded.set(cluster, { rule: MasqueradeRule.MASQ_NATIVE_CIDR, source: 0 });
+    }
     this.#datapath.attachPod(pod);
     this.#datapath.attachDevice(eth0);
   }

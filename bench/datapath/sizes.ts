@@ -4,10 +4,10 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { mountBpffs, unmount } from "../src/kernel/mount.ts";
-import { openDatapath } from "../src/loader/datapath.ts";
-import { openInner } from "../src/maps/table.ts";
-import { ALL_ON, OBJECT } from "../test/support/datapath.ts";
+import { mountBpffs, unmount } from "../../src/kernel/mount.ts";
+import { openDatapath } from "../../src/loader/datapath.ts";
+import { openInner } from "../../src/maps/table.ts";
+import { ALL_ON, OBJECT } from "../../test/support/datapath.ts";
 
 /** Records of the flow table by default: bpf-ct-global-tcp-max and bpf-ct-global-any-max. */
 const DEFAULT_RECORDS = 65_536;

@@ -3,15 +3,15 @@
 // (bpf/bench/restore.bpf.c), whose own cost is subtracted. What redirects do after the program is not in it.
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { progTestRun } from "../src/kernel/bpf.ts";
-import { allocate } from "../src/kernel/ffi.ts";
-import { withNetns } from "../src/kernel/netns.ts";
-import { ALL_ON } from "../test/support/datapath.ts";
-import { INTERNET, NODE, POD_A } from "../test/support/packet-node.ts";
-import type { Bench } from "../test/support/packet-rows.ts";
-import { FAMILIES, type Family, fromNet, fromPodA, Rig } from "../test/support/transports.ts";
-import { compileBpf, ROOT } from "../tools/build-bpf.ts";
-import { BenchObject } from "./object.ts";
+import { progTestRun } from "../../src/kernel/bpf.ts";
+import { allocate } from "../../src/kernel/ffi.ts";
+import { withNetns } from "../../src/kernel/netns.ts";
+import { ALL_ON } from "../../test/support/datapath.ts";
+import { INTERNET, NODE, POD_A } from "../../test/support/packet-node.ts";
+import type { Bench } from "../../test/support/packet-rows.ts";
+import { FAMILIES, type Family, fromNet, fromPodA, Rig } from "../../test/support/transports.ts";
+import { compileBpf, ROOT } from "../../tools/build-bpf.ts";
+import { BenchObject } from "../object.ts";
 
 /** Of the wrapper: so many bytes are put back, and the packet has no fewer. */
 const PACKET_BYTES = 84;

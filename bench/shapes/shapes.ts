@@ -7,9 +7,9 @@ import { availableParallelism, release } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import type { Worker } from "node:worker_threads";
-import { compileBpf, ROOT } from "../tools/build-bpf.ts";
-import { pinThread } from "./object.ts";
-import { OPS, SHAPE_MAPS, Shapes } from "./shapes-object.ts";
+import { compileBpf, ROOT } from "../../tools/build-bpf.ts";
+import { pinThread } from "../object.ts";
+import { OPS, SHAPE_MAPS, Shapes } from "./object.ts";
 import { runTogether, startWorkers } from "./worker.ts";
 
 type Shape = keyof typeof SHAPE_MAPS;

@@ -3,7 +3,7 @@
 // arrived at the gate, runs, and answers with the mean ns of one run.
 import { once } from "node:events";
 import { parentPort, Worker, workerData } from "node:worker_threads";
-import { pinThread, timeProgram } from "./object.ts";
+import { pinThread, timeProgram } from "../object.ts";
 
 /** `gate[0]` counts the threads that have arrived; `repeat` runs of the program `fd`. */
 interface Job {

@@ -6,8 +6,8 @@ import { mkdirSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { compileBpf, ROOT } from "../tools/build-bpf.ts";
-import { BenchObject, timeProgram } from "./object.ts";
+import { compileBpf, ROOT } from "../../tools/build-bpf.ts";
+import { BenchObject, timeProgram } from "../object.ts";
 import { runTogether, startWorkers } from "./worker.ts";
 
 /** Program runs per round and thread, of OPS (bpf/bench/race.bpf.c) operations each. */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The shapes object (bpf/bench) as the benchmark drives it: its programs run over a walk of generated flows, its tables
 // weighed and read back.
-import { BenchObject, timeProgram } from "./object.ts";
+import { BenchObject, timeProgram } from "../object.ts";
 
 /** Operations of one program run: OPS in bpf/bench/keys.h. */
 export const OPS = 8;

@@ -2,11 +2,11 @@
 // How often a new flow still finds a port when most of those towards one destination are held by live flows, and how long the
 // search takes. Ports are filled by writing records; each success is undone before the next attempt. The first attempts at an
 // occupancy find out what the later ones know (map `crowded`): they are the most.
-import { ALL_ON } from "../test/support/datapath.ts";
-import { hold, repliesTo } from "../test/support/held-ports.ts";
-import { INTERNET, POD_B } from "../test/support/packet-node.ts";
-import { randomNumbers, shuffledPorts } from "../test/support/random.ts";
-import { fromPodB, Rig, SERVICE_PORT, TCP } from "../test/support/transports.ts";
+import { ALL_ON } from "../../test/support/datapath.ts";
+import { hold, repliesTo } from "../../test/support/held-ports.ts";
+import { INTERNET, POD_B } from "../../test/support/packet-node.ts";
+import { randomNumbers, shuffledPorts } from "../../test/support/random.ts";
+import { fromPodB, Rig, SERVICE_PORT, TCP } from "../../test/support/transports.ts";
 
 const PORTS = ALL_ON.portMax - ALL_ON.portMin + 1;
 const OCCUPIED = [0, 0.5, 0.9, 0.95, 0.99, 0.999, (PORTS - 1) / PORTS, 1] as const;

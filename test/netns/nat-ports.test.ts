@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+// A pod uses up the ports towards one remote endpoint, with real sockets: the flows beyond the last port are refused, and
+// `bpf nat stats`, `bpf nat retries`, the metrics, `status` and the monitor say so. Both families.
+import assert from "node:assert/strict";
+import { closeSync } from "node:fs";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import type { StatusReport } from "../../src/agent/status.ts";
+import type { MetricRow } from "../../src/api/metric.ts";
+import { waitFor } from "../../src/base/async.ts";
+import { listenFd } from "../../src/kernel/socket.ts";
+import { AgentNode } from "../support/cni-node.ts";
+import { buildTopology, INTERNET_ADDRESS, NODE_ADDRESS, type Topology } from "../support/netns.ts";
+
+const HOOKLINE = join(import.meta.dirname, "../../src/bin/hookline.ts");
+
+/** The least that the option allows. */
+const RANGE = { first: 42_000, last: 43_023 };
+const PORTS = RANGE.last - RANGE.first + 1;
+/** Flows beyond that. */
+const TOO_MANY = 40;
+const REMOTE_PORT = 9;
+
+let world: Topology;
+let node: AgentNode;
+let pod: string;
+
+before(async () => {
+  world = await buildTopology();
+  node = new AgentNode(world);
+  node.setConfig({ "masquerade-port-range": `${RANGE.first},${RANGE.last}` });
+  await node.start();
+  pod = world.addNetns("pod");
+  const added = await node.call("ADD", {
+    containerId: "many",
+    netns: pod,
+    args: "K8S_POD_NAMESPACE=default;K8S_POD_NAME=many",
+  });
+  assert.equal(added.status, 0, JSON.stringify(added.json));
+});
+after(() => world?.[Symbol.asyncDispose]());
+
+const hookline = async (...args: string[]): Promise<string> => {
+  const done = await world.run(world.node, [process.execPath, HOOKLINE, "--run-dir", node.runDir, ...args]);
+  assert.equal(done.status, 0, done.stderr);
+  return done.stdout;
+};
+const json = async <T>(...args: string[]): Promise<T> => JSON.parse(await hookline(...args, "-o", "json"));
+
+/** One datagram from each of PORTS + TOO_MANY sockets, below the range. */
+const SENDER = (address: string): string => `
+  import socket, sys
+  family = socket.AF_INET6 if ":" in "${address}" else socket.AF_INET
+  for port in range(20000, 20000 + ${PORTS + TOO_MANY}):
+      with socket.socket(family, socket.SOCK_DGRAM) as s:
+          s.bind(("", port))
+          s.sendto(b"x", ("${address}", ${REMOTE_PORT}))
+`;
+
+interface Stats {
+  proto: string;
+  source: string;
+  remote: string;
+  ports: number;
+  refused: number;
+  refusedSecondsAgo: number | null;
+}
+
+async function metric(name: string, labels: Record<string, string>): Promise<number | undefined> {
+  const rows = await node.get<MetricRow[]>("/v1/metrics");
+  return rows.find(
+    (row) => row.name === name && Object.entries(labels).every(([label, is]) => row.labels[label] === is),
+  )?.value;
+}
+
+for (const family of [4, 6] as const) {
+  const address = INTERNET_ADDRESS[family];
+  const remote = family === 4 ? `${address}:${REMOTE_PORT}` : `[${address}]:${REMOTE_PORT}`;
+  const source = NODE_ADDRESS[family];
+
+  test(`IPv${family}: flows beyond the last port are refused, and everything says towards whom`, async () => {
+    const sent = await world.run(pod, ["python3", "-c", SENDER(address).replaceAll(/^ {2}/gm, "")]);
+    assert.equal(sent.status, 0, sent.stderr);
+    const of = (rows: Stats[]): Stats | undefined => rows.find((row) => row.remote === remote);
+    const stats = of(await json<Stats[]>("bpf", "nat", "stats"));
+    assert.ok(stats, `${remote} is listed`);
+    assert.deepEqual([stats.proto, stats.source], ["UDP", source]);
+    // The pod's first packets may wait for the neighbour; sockets of the node may hold a port of the range.
+    assert.ok(stats.ports > PORTS - 10 && stats.ports <= PORTS, `${stats.ports} of ${PORTS} in use`);
+    assert.equal(stats.refused, PORTS + TOO_MANY - stats.ports);
+    assert.ok(stats.refusedSecondsAgo !== null && stats.refusedSecondsAgo < 60);
+    const table = await hookline("bpf", "nat", "stats", "--top", "1");
+    assert.match(
+      table,
+      /^PROTO +SOURCE SEEN +REMOTE +PORTS +REFUSED +LAST REFUSED\nUDP +\S+ +\S+ +\d+ +\d+ +\d+s\n$/,
+    );
+
+    const labels = { source, remote, proto: "UDP" };
+    assert.equal(await metric("hookline_nat_endpoint_ports", labels), stats.ports);
+    assert.equal(await metric("hookline_nat_refused_total", labels), stats.refused);
+    const share = await metric("cilium_nat_endpoint_max_connection", { family: `ipv${family}` });
+    assert.equal(share, stats.ports / PORTS);
+    const { exhausted } = await node.get<StatusReport>("/v1/status");
+    assert.equal(exhausted.find((row) => row.remote === remote)?.refused, stats.refused);
+    const shown = `UDP ${source} -> ${remote}: ${stats.refused} flows refused, the last `;
+    assert.ok((await hookline("status")).includes(shown));
+    assert.equal(
+      await metric("cilium_drop_count_total", {
+        reason: "No mapping for NAT masquerade",
+        direction: "EGRESS",
+      }),
+      family === 4 ? stats.refused : stats.refused + ((await metric("hookline_nat_refused_total", {})) ?? 0),
+    );
+  });
+
+  test(`IPv${family}: retries are counted, shown as Cilium shows them, exported and flushed`, async () => {
+    const rows = await json<{ family: string; retries: number; flows: number }[]>(
+      "bpf",
+      "nat",
+      "retries",
+      "list",
+    );
+    const mine = rows.filter((row) => row.family === `ipv${family}`);
+    assert.deepEqual(
+      mine.map((row) => row.retries),
+      Array.from({ length: 33 }, (_, i) => i),
+    );
+    const flows = mine.reduce((sum, row) => sum + row.flows, 0);
+    assert.ok(flows >= PORTS + TOO_MANY);
+    assert.ok((mine[0]?.flows ?? 0) > 0 && (mine[32]?.flows ?? 0) >= TOO_MANY);
+    assert.equal(await metric("hookline_nat_port_retries_count", { family: `ipv${family}` }), flows);
+    const bucket = (le: string) => metric("hookline_nat_port_retries_bucket", { family: `ipv${family}`, le });
+    assert.equal(await bucket("0"), mine[0]?.flows);
+    assert.equal(await bucket("1"), (mine[0]?.flows ?? 0) + (mine[1]?.flows ?? 0));
+    assert.equal(await bucket("+Inf"), flows);
+    const lines = (await hookline("bpf", "nat", "retries", "list")).trimEnd().split("\n");
+    assert.deepEqual(
+      lines,
+      rows.map((row) => `${row.retries}:\t${row.flows}`),
+    );
+  });
+}
+
+test("retries flush begins again at 0", async () => {
+  assert.equal(await hookline("bpf", "nat", "retries", "flush"), "");
+  const lines = (await hookline("bpf", "nat", "retries", "list")).trimEnd().split("\n");
+  assert.equal(lines.length, 66);
+  assert.ok(lines.every((line) => line.endsWith(":\t0")));
+});
+
+test("a range in which no port is left is a fault that names it", async () => {
+  const config = { "masquerade-port-range": `${RANGE.first},${RANGE.last}` };
+  // An option that leaves none is refused; here a listening socket takes the last one.
+  const fd = listenFd({ netns: world.node, host: "0.0.0.0", port: RANGE.last });
+  node.setConfig({ ...config, "node-port-range": `${RANGE.first},${RANGE.last - 1}` });
+  const said = async (): Promise<string[]> =>
+    (await node.get<StatusReport>("/v1/status")).faults.filter((fault) =>
+      fault.includes("every port is reserved"),
+    );
+  await waitFor("the fault", async () => (await said()).length > 0, { timeoutMs: 20_000 });
+  const [fault, ...more] = await said();
+  assert.match(fault ?? "", /^masquerade-port-range 42000,43023: every port is reserved for TCP /);
+  assert.equal(more.length, 0, "UDP has the last one left");
+  closeSync(fd);
+  node.setConfig(config);
+  await waitFor("the fault to go", async () => (await said()).length === 0, { timeoutMs: 20_000 });
+});
