@@ -15,7 +15,7 @@ import { addClsact, deleteClsact, deleteFilter, listFilters, replaceFilter } fro
 import { createNetns, removeNetns } from "../kernel/netns.ts";
 import type { NodeConfig } from "../maps/gen/config.ts";
 import { MAPS } from "../maps/gen/maps.ts";
-import { linkPin, listPins, mapPin, openPin, removePins, unpin } from "../maps/pins.ts";
+import { linkPin, listPins, mapPin, openPin, removePins } from "../maps/pins.ts";
 import { openInner, openPinned } from "../maps/table.ts";
 import type { DeviceMode } from "./attach.ts";
 import { type Datapath, type DatapathOptions, openDatapath } from "./datapath.ts";
@@ -331,7 +331,6 @@ test("what somebody takes off a device is seen to lack, and put back", { skip: N
       const fd = openPin(linkPin(o.bpfRoot, "to_net", ifindex)) ?? assert.fail("no link");
       after(datapath, () => linkDetach(fd, "to_net"));
       closeSync(fd);
-      after(datapath, () => unpin(linkPin(o.bpfRoot, "from_net", ifindex)));
     }
     datapath.detachDevice(ifindex);
   }
