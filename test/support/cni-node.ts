@@ -132,7 +132,7 @@ export class AgentNode {
         ...["--bpf-root", this.bpfRoot],
         ...flags,
       ],
-      { stdio: ["ignore", log, log] },
+      { stdio: ["ignore", log, log], env: { ...process.env, ...this.environment } },
     );
     closeSync(log);
     return this.#agent;
@@ -151,6 +151,11 @@ export class AgentNode {
     ).catch((thrown) => {
       throw new Error(`the agent did not get ready; its log ends with\n${this.logTail()}`, { cause: thrown });
     });
+  }
+
+  /** The agent that was started last. */
+  get running(): ChildProcess | undefined {
+    return this.#agent;
   }
 
   /** Ends the agent and waits for its end. */
