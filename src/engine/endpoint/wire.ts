@@ -7,6 +7,7 @@ import { writeFileSync } from "node:fs";
 import { familyOf } from "../../base/addr.ts";
 import { Fault } from "../../base/fault.ts";
 import { parsePrefix, prefixOf } from "../../base/prefix.ts";
+import { isErrno } from "../../kernel/errno.ts";
 import { addAddress } from "../../kernel/netlink/address.ts";
 import type { Request } from "../../kernel/netlink/codec.ts";
 import { addVeth, deleteLink, findLink, getLink, setLink } from "../../kernel/netlink/link.ts";
@@ -140,9 +141,9 @@ export function wire(spec: EndpointSpec, netlink: RtNetlink): Wiring {
  */
 export async function unwireLater(device: string, open: () => RtNetlink): Promise<void> {
   using netlink = open();
-  if (!findLink(netlink, device)) return;
+  // Nothing is asked before: a question would wait here for the kernel's lock, which another removal may hold.
   const outcome = await netlink.attemptLater(deleteLink(device));
-  if (outcome !== undefined && findLink(netlink, device)) throw outcome;
+  if (outcome !== undefined && !isErrno(outcome, "ENODEV")) throw outcome;
 }
 
 /** Takes the pair away, and with it routes and neighbours. That it is gone already is no error. */
