@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+// Frames as devices hand them over: checksums and segments that are left to the device, packets whose headers lie outside the linear
+// part of the buffer, and VLAN tags. Over cables, because a test run builds none of these.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { waitFor } from "../../src/base/async.ts";
+import { DropReason, FlowState, Hook } from "../../src/maps/gen/verdict.ts";
+import { attachIngress, type Offload, OffloadEnd, PagesEnd } from "../support/cable.ts";
+import { ip } from "../support/netns.ts";
+import { openTranslated } from "../support/opened-flow.ts";
+import { eth, onesSum, type Packet, pseudoSum } from "../support/packet.ts";
+import { corpus } from "../support/packet-corpus.ts";
+import { differences } from "../support/packet-fields.ts";
+import { INTERNET, MAC, NODE, POD_A } from "../support/packet-node.ts";
+import { readShape } from "../support/packet-oracle.ts";
+import { type Bench, reset } from "../support/packet-rows.ts";
+import {
+  FAMILIES,
+  type Family,
+  forAll,
+  fromNet,
+  fromPodA,
+  Rig,
+  SERVICE_PORT,
+  TCP,
+  type Transport,
+  toPodA,
+  UDP,
+} from "../support/transports.ts";
+
+const PORT = 44000;
+/** The port that pod a's flow has on the node. */
+const XPORT = 53000;
+
+let rig: Rig;
+let bench: Bench;
+let pod: OffloadEnd;
+let net: OffloadEnd;
+before(() => {
+  rig = new Rig();
+  bench = rig.load();
+  // The gateway does not answer for itself here.
+  ip(rig.node.netns, [
+    `neigh add 172.20.0.254 lladdr ${MAC.gateway} dev eth0 nud permanent`,
+    `neigh add fd00:20::fe lladdr ${MAC.gateway} dev eth0 nud permanent`,
+  ]);
+  attachIngress(rig.node, "hla", bench.datapath.program("from_pod"));
+  attachIngress(rig.node, "eth0", bench.datapath.program("from_net"));
+  pod = new OffloadEnd(rig.node, "hla");
+  net = new OffloadEnd(rig.node, "eth0");
+});
+after(async () => {
+  pod?.[Symbol.dispose]();
+  net?.[Symbol.dispose]();
+  await rig?.close();
+});
+
+function open(family: Family, transport: Transport): void {
+  reset(bench);
+  openTranslated(bench, { family, transport, port: PORT, xport: XPORT });
+  bench.datapath.forget();
+}
+
+/** The devices' own discovery goes by on these cables too. */
+const isOurs = (frame: Uint8Array): boolean => {
+  const { kind, protocol, v6, l4 } = readShape(frame);
+  return kind !== "not-ip" && kind !== "link" && !(v6 && protocol === 58 && (frame[l4] ?? 0) > 129);
+};
+
+const L4: Record<Family, number> = { 4: 34, 6: 54 };
+const SUM_AT = { TCP: 16, UDP: 6 } as const;
+const SEGMENTS = { TCP: { 4: 1, 6: 4 }, UDP: { 4: 5, 6: 5 } } as const;
+
+/** The packet as a stack hands it to a device that sums: the checksum field holds the sum of the pseudo-header. */
+function leftToDevice(
+  packet: Packet,
+  f: Family,
+  name: "TCP" | "UDP",
+): { frame: Uint8Array; offload: Partial<Offload> } {
+  const frame = packet.bytes();
+  const view = new DataView(frame.buffer);
+  const [at, size] = f === 4 ? [26, 4] : [22, 16];
+  const length = frame.length - L4[f];
+  const pseudo = pseudoSum(
+    frame.subarray(at, at + size),
+    frame.subarray(at + size, at + 2 * size),
+    name === "TCP" ? 6 : 17,
+    length,
+  );
+  view.setUint16(L4[f] + SUM_AT[name], pseudo);
+  return { frame, offload: { sumFrom: L4[f], sumAt: SUM_AT[name] } };
+}
+
+/** What the device would send: the sum is made. */
+function summed(frame: Uint8Array, { sumFrom, sumAt }: Offload): Uint8Array {
+  const bytes = frame.slice();
+  const sum = ~onesSum(bytes.subarray(sumFrom)) & 0xffff;
+  new DataView(bytes.buffer).setUint16(sumFrom + sumAt, sum || 0xffff);
+  return bytes;
+}
+
+const BODY = new Uint8Array(3000).map((_, i) => i);
+
+for (const f of FAMILIES) {
+  for (const t of [TCP, UDP]) {
+    const name = t.name as "TCP" | "UDP";
+    for (const [what, body, gso] of [
+      ["checksum is left to the device", "odd", {}],
+      ["segments are left to the device", BODY, { gsoType: SEGMENTS[name][f], gsoSize: 1000 }],
+    ] as const) {
+      const say = (on: Packet, sport: number, dport: number): Packet =>
+        (t === TCP ? on.tcp({ sport, dport, flags: "A" }) : on.udp({ sport, dport })).payload(body);
+      test(`IPv${f} ${name} whose ${what}, out and back`, async () => {
+        open(f, t);
+        const sent = leftToDevice(say(fromPodA(f, POD_A, INTERNET), PORT, SERVICE_PORT), f, name);
+        pod.send(sent.frame, { ...sent.offload, ...gso });
+        const out = await net.receive(isOurs);
+        const wanted = { sumFrom: L4[f], sumAt: SUM_AT[name], gsoType: 0, gsoSize: 0, ...gso };
+        assert.deepEqual(out.offload, wanted);
+        const left = eth(MAC.eth0, MAC.gateway).ip({ src: NODE[f], dst: INTERNET[f], ttl: 63 });
+        const away = say(left, XPORT, SERVICE_PORT).bytes();
+        assert.deepEqual(differences(away, summed(out.frame, out.offload)), []);
+
+        const answer = leftToDevice(say(fromNet(f, INTERNET, NODE), SERVICE_PORT, XPORT), f, name);
+        net.send(answer.frame, { ...answer.offload, ...gso });
+        const back = await pod.receive(isOurs);
+        assert.deepEqual(back.offload, wanted);
+        const home = say(toPodA(f, INTERNET, POD_A, 63), SERVICE_PORT, PORT).bytes();
+        assert.deepEqual(differences(home, summed(back.frame, back.offload)), []);
+      });
+    }
+  }
+}
+
+for (const { f, t } of forAll((f, t) => ({ f, t }))) {
+  test(`IPv${f} ${t.name} with all headers outside the linear part, out and back`, async () => {
+    open(f, t);
+    using podPages = new PagesEnd(rig.node, "hla");
+    using netPages = new PagesEnd(rig.node, "eth0");
+    podPages.send(t.more(fromPodA(f, POD_A, INTERNET), PORT, f).bytes());
+    const out = await net.receive(isOurs);
+    const left = eth(MAC.eth0, MAC.gateway).ip({ src: NODE[f], dst: INTERNET[f], ttl: 63 });
+    assert.deepEqual(differences(t.more(left, XPORT, f).bytes(), out.frame), []);
+    netPages.send(t.answer(fromNet(f, INTERNET, NODE), XPORT, f).bytes());
+    const back = await pod.receive(isOurs);
+    assert.deepEqual(differences(t.answer(toPodA(f, INTERNET, POD_A, 63), PORT, f).bytes(), back.frame), []);
+  });
+
+  test(`IPv${f} ${t.name} quoted by an error outside the linear part`, async () => {
+    open(f, t);
+    using netPages = new PagesEnd(rig.node, "eth0");
+    const error = (on: Packet, src: typeof NODE, port: number): Packet =>
+      on.icmp({ type: f === 4 ? 3 : 1, code: 1 }).payload(
+        t
+          .more(eth().ip({ src: src[f], dst: INTERNET[f] }), port, f)
+          .bytes()
+          .subarray(14),
+      );
+    netPages.send(error(fromNet(f, INTERNET, NODE), NODE, XPORT).bytes());
+    const back = await pod.receive(isOurs);
+    assert.deepEqual(differences(error(toPodA(f, INTERNET, POD_A, 63), POD_A, PORT).bytes(), back.frame), []);
+  });
+}
+
+/** With tags behind the addresses, outermost first. */
+function tagged(frame: Uint8Array, ...tags: number[]): Uint8Array {
+  const bytes = tags.flatMap((tag) => [0x81, 0x00, tag >> 8, tag & 0xff]);
+  return new Uint8Array(Buffer.concat([frame.subarray(0, 12), Uint8Array.from(bytes), frame.subarray(12)]));
+}
+
+/** VLAN 0: the tag carries a priority only. */
+const PRIORITY = 0xa000;
+
+for (const f of FAMILIES) {
+  test(`IPv${f} frame with a priority tag is as one without, out and back`, async () => {
+    reset(bench);
+    pod.send(tagged(TCP.open(fromPodA(f, POD_A, INTERNET), PORT, f).bytes(), PRIORITY));
+    const out = await net.receive(isOurs);
+    const left = eth(MAC.eth0, MAC.gateway).ip({ src: NODE[f], dst: INTERNET[f], ttl: 63 });
+    assert.deepEqual(differences(TCP.open(left, PORT, f).bytes(), out.frame), []);
+    net.send(tagged(TCP.answer(fromNet(f, INTERNET, NODE), PORT, f).bytes(), PRIORITY));
+    const back = await pod.receive(isOurs);
+    assert.deepEqual(
+      differences(TCP.answer(toPodA(f, INTERNET, POD_A, 63), PORT, f).bytes(), back.frame),
+      [],
+    );
+    const state = bench.datapath.flows.entries()[0]?.[1].state ?? 0;
+    assert.ok(state & FlowState.FLOW_REPLIED);
+  });
+
+  test(`IPv${f} frame of a pod with two priority tags does not get past the rules`, async () => {
+    reset(bench);
+    const count = (reason: number): bigint => bench.datapath.counter(Hook.HOOK_FROM_POD, reason).packets;
+    const before = count(DropReason.DROP_UNSUPPORTED_L3);
+    pod.send(tagged(TCP.open(fromPodA(f, POD_A, INTERNET), PORT, f).bytes(), PRIORITY, PRIORITY));
+    await waitFor("the frame to be dropped", () => count(DropReason.DROP_UNSUPPORTED_L3) === before + 1n);
+  });
+
+  test(`IPv${f} frame of another VLAN is that VLAN's device's`, async () => {
+    reset(bench);
+    const count = (): bigint => bench.datapath.counter(Hook.HOOK_FROM_POD, DropReason.FORWARDED).packets;
+    const before = count();
+    pod.send(tagged(TCP.open(fromPodA(f, POD_A, INTERNET), PORT, f).bytes(), 5));
+    await waitFor("the frame to be counted", () => count() > before);
+    assert.deepEqual(bench.datapath.flows.entries(), []);
+  });
+}
+
+test("the corpus outside the linear part: what is dropped there is what is dropped within", async () => {
+  reset(bench);
+  using pages = new PagesEnd(rig.node, "hla");
+  const lying = [DropReason.DROP_INVALID, DropReason.DROP_CT_INVALID_HDR, DropReason.DROP_INVALID_EXTHDR];
+  const sum = (reasons: readonly number[]): number =>
+    reasons
+      .map((reason) => Number(bench.datapath.counter(Hook.HOOK_FROM_POD, reason).packets))
+      .reduce((all, packets) => all + packets, 0);
+  const before = [sum(lying), sum(Object.values(DropReason))] as const;
+  const cases = [...corpus(1, 120_000)].filter(({ bytes }, i) => i % 11 === 0 && bytes.length < 1514);
+  const kinds = cases.map(({ bytes }) => readShape(bytes).kind);
+  for (const { bytes } of cases) {
+    await waitFor("room in the ring", () => pages.ready, { intervalMs: 1 });
+    pages.send(bytes);
+  }
+  await waitFor("all to be seen", () => sum(Object.values(DropReason)) - before[1] >= cases.length);
+  assert.equal(sum(lying) - before[0], kinds.filter((kind) => kind === "malformed").length);
+  bench.datapath.events();
+});
