@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Large tables in the agent's hands: an ip-masq-agent's file of 10,000 ranges from its rename to the last entry, and what
-// `status` and `bpf nat list` take with a million flows, which a pod opens through the data plane.
-import { renameSync, writeFileSync } from "node:fs";
+// Large tables in the agent's hands: an ip-masq-agent's file of 10,000 ranges from its rename to the last entry; how the flow
+// table grows while a pod opens a million flows through the data plane, and what `status` and `bpf nat list` take then.
+import { readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { StatusReport } from "../../src/agent/status.ts";
 import { waitFor } from "../../src/base/async.ts";
@@ -12,7 +12,9 @@ import { BenchNode } from "./node.ts";
 const RANGES = 10_000;
 const FLOWS = 1_048_576;
 const QUICK_FLOWS = 20_000;
-/** Twice as many as flows, so that no search for room is measured. */
+/** In a millisecond: what the growth of the table is laid out for. */
+const RATE = 100;
+/** At most twice as many as flows, so that no search for room is measured. */
 const TABLE_FLAGS = ["--bpf-ct-global-tcp-max", "1048576", "--bpf-ct-global-any-max", "1048576"];
 
 export interface LargeCosts {
@@ -20,8 +22,17 @@ export interface LargeCosts {
   /** ms until all ranges stand in the map, for sets that have nothing in common. */
   readonly applied: Spread;
   readonly flows: number;
+  readonly opened: { readonly perSecond: number; readonly lost: number };
+  /** Of the flow table meanwhile: room before and after, from the first exchange to the last record moved. */
+  readonly growths: readonly Growth[];
   readonly status: Spread;
   readonly natList: { readonly ms: number; readonly lines: number };
+}
+
+export interface Growth {
+  readonly from: number;
+  readonly to: number;
+  readonly ms: number;
 }
 
 /** Ranges of both families, others for each `set`. */
@@ -60,6 +71,15 @@ async function nonmasq(node: BenchNode): Promise<{ generation: number; realised:
   return found;
 }
 
+/** What the agent's log tells of growth. */
+function growthsOf(logFile: string): Growth[] {
+  return readFileSync(logFile, "utf8")
+    .split("\n")
+    .filter((line) => line.includes('"flow table has grown"'))
+    .map((line) => JSON.parse(line) as Growth)
+    .map(({ from, to, ms }) => ({ from, to, ms }));
+}
+
 /** Measures on an unpinned thread. */
 export async function costOfLargeTables(quick: boolean): Promise<LargeCosts> {
   await using node = await BenchNode.make({ pods: 1, cluster: true });
@@ -70,12 +90,20 @@ export async function costOfLargeTables(quick: boolean): Promise<LargeCosts> {
   await node.byPlugin("ADD", pod);
   const applied = await applyRanges(node, file, quick ? 1 : 5);
   const flows = quick ? QUICK_FLOWS : FLOWS;
-  const sent = await node.world.run(pod.netns, [...EXCHANGE, "scatter", String(flows)]);
+  const sent = await node.world.run(pod.netns, [...EXCHANGE, "scatter", String(flows), String(RATE)]);
   if (sent.status !== 0) throw new Error(sent.stderr);
+  const { seconds } = JSON.parse(sent.stdout) as { seconds: number };
   // Not later: flows of UDP that are not answered live for a minute.
+  const natList = await node.run("bpf", "nat", "list");
   const status: number[] = [];
   for (let i = 0; i < (quick ? 1 : 3); i++) status.push((await node.run("status")).ms);
-  const natList = await node.run("bpf", "nat", "list");
-  if (natList.lines < 2 * flows) throw new Error(`${natList.lines} lines of ${flows} flows`);
-  return { ranges: RANGES, applied: spread(applied), flows, status: spread(status), natList };
+  return {
+    ranges: RANGES,
+    applied: spread(applied),
+    flows,
+    opened: { perSecond: flows / seconds, lost: Math.max(0, flows - natList.lines / 2) },
+    growths: growthsOf(node.node.logFile),
+    status: spread(status),
+    natList,
+  };
 }

@@ -132,9 +132,21 @@ export function largeSection(large: LargeCosts): string {
     [`\`hookline status\` with ${large.flows} flows`, range(large.status, 0)],
     [`\`hookline bpf nat list\`, ${large.natList.lines} lines`, large.natList.ms.toFixed(0)],
   ];
+  const { perSecond, lost } = large.opened;
   return `## Large tables
 
-${table(["what", "ms, median [min-max]"], rows)}`;
+${table(["what", "ms, median [min-max]"], rows)}
+
+A pod opened ${large.flows} flows, ${perSecond.toFixed(0)} in a second; ${lost} of them were lost.${growthPart(large)}`;
+}
+
+function growthPart({ growths }: LargeCosts): string {
+  if (growths.length === 0) return "";
+  const rows = growths.map(({ from, to, ms }) => [from, to, ms.toFixed(0)]);
+  return ` The flow table grew meanwhile, each time
+from the making of the larger one to the last record moved:
+
+${table(["records before", "after", "ms"], rows)}`;
 }
 
 export function sizeSection(sizes: Sizes): string {

@@ -91,6 +91,8 @@ function agentTargets({ pods, large }: Results): Target[] {
   if (large !== undefined) {
     const what = `ip-masq-agent's file of ${large.ranges} ranges, until all are in force`;
     rows.push(row(what, "", { most: 1000, figures: [large.applied.median], unit: " ms" }));
+    const grown = `flows lost while a pod opens ${large.flows} and the table grows`;
+    rows.push(row(grown, "", { most: 0, figures: [large.opened.lost], unit: "" }));
   }
   if (pods !== undefined) {
     const most = Math.max(...pods.memory.map(({ cluster }) => cluster.resident));

@@ -4,7 +4,7 @@
 // TIME-WAIT stays with it and the client's ports are free at once), and over IPv6 round trips and packets. The server of
 // connections has a UDP socket on the same port, which it never reads: the sink of packets, without wake-ups.
 // Usage: exchange.ts serve HOST PORT | echo tcp|udp HOST PORT
-//        exchange.ts scatter COUNT
+//        exchange.ts scatter COUNT PER_MS
 //        exchange.ts connections|packets SECONDS PORT ADDRESS... | round-trips tcp|udp SECONDS PORT ADDRESS
 import { writeSync } from "node:fs";
 import { familyOf } from "../../src/base/addr.ts";
@@ -152,24 +152,28 @@ function packets(seconds: number, port: number, address: string): void {
   tell({ seconds: (now - start) / 1000 });
 }
 
-/** One datagram to each of `count` destinations of 198.18.0.0/15 (RFC 2544): so many flows. */
-function scatter(count: number): void {
+/** One datagram to each of `count` destinations of 198.18.0.0/15 (RFC 2544): so many flows, `perMs` in a millisecond. */
+function scatter(count: number, perMs: number): void {
   const fd = bound("udp", "0.0.0.0", 0);
   const data = allocate(1);
   const to = socketAddress("198.18.0.0", 0);
   const view = new DataView(to.buffer);
-  for (let i = 0; i < count; i++) {
-    view.setUint16(2, 1024 + (i & 0x3fff));
-    view.setUint16(6, i >> 14);
-    sendTo(fd, data, to);
+  const start = performance.now();
+  for (let i = 0; i < count; ) {
+    for (const due = Math.min(count, (performance.now() - start) * perMs); i < due; i++) {
+      view.setUint16(2, 1024 + (i & 0x3fff));
+      view.setUint16(6, i >> 14);
+      sendTo(fd, data, to);
+    }
   }
+  tell({ seconds: (performance.now() - start) / 1000 });
 }
 
 const [verb = "", ...rest] = process.argv.slice(2);
 const transport = rest[0] as Transport;
 if (verb === "serve") serve(rest[0] ?? "", Number(rest[1]));
 else if (verb === "echo") echo(transport, rest[1] ?? "", Number(rest[2]));
-else if (verb === "scatter") scatter(Number(rest[0]));
+else if (verb === "scatter") scatter(Number(rest[0]), Number(rest[1]));
 else if (verb === "connections") connections(Number(rest[0]), Number(rest[1]), rest.slice(2));
 else if (verb === "packets") packets(Number(rest[0]), Number(rest[1]), rest[2] ?? "");
 else roundTrips(transport, Number(rest[1]), Number(rest[2]), rest[3] ?? "");
