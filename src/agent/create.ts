@@ -9,7 +9,7 @@ import type { Endpoint } from "../engine/endpoint/spec.ts";
 import { formatSourceLine, SourceTable } from "../engine/masquerade/plan.ts";
 import type { NodeSpec } from "../engine/route/spec.ts";
 import type { FileLock } from "../kernel/file-lock.ts";
-import { openRtNetlink, type RtNetlink } from "../kernel/netlink/socket.ts";
+import { openRtNetlink, openSockDiag, type RtNetlink } from "../kernel/netlink/socket.ts";
 import { FanOut } from "../observe/fan-out.ts";
 import { openRing } from "../observe/ring.ts";
 import { encodeCiliumEndpoint } from "../source/cilium-endpoint.ts";
@@ -23,7 +23,7 @@ import { DataPlane } from "./data-plane.ts";
 import { type EmbeddedApi, startEmbeddedApi } from "./embedded.ts";
 import { EventReader } from "./event-reader.ts";
 import { IpMasqSource } from "./ip-masq-source.ts";
-import { listeningPorts } from "./listening-ports.ts";
+import { type ListeningPorts, listeningPorts } from "./listening-ports.ts";
 import { NodeNetwork } from "./network.ts";
 import { nodeConfig, tableSizes } from "./node-config.ts";
 import { type AgentPlan, planAgent } from "./plan.ts";
@@ -36,7 +36,7 @@ import { VERSION } from "./version.ts";
 
 /** How long a start waits for the API server before it goes on with what the state folder holds. */
 const API_PATIENCE_MS = 1_000;
-/** Listening ports and missing folders have no event to wait for. */
+/** Sockets, detached links and missing folders have no event to wait for. */
 const REVIEW_MS = 5_000;
 
 /** One running agent. Made by `start`, ended by `stop`; a process holds one. */
@@ -66,7 +66,8 @@ export class Agent {
   #stopped = false;
   #timers: NodeJS.Timeout[] = [];
   #events: EventReader | undefined;
-  #listening = listeningPorts();
+  readonly #sockDiag = openSockDiag();
+  #listening: ListeningPorts = listeningPorts(this.#sockDiag);
   dataPlane: DataPlane | undefined;
   plan: AgentPlan | undefined;
   /** ms from start to the first moment at which a pod could be added; undefined until then. */
@@ -180,7 +181,7 @@ export class Agent {
   }
 
   #review(): void {
-    this.#listening = listeningPorts();
+    this.#listening = listeningPorts(this.#sockDiag);
     // A detached TCX link has no event.
     this.dataPlane?.putBack(new Set(this.plan?.devices.map((device) => device.ifindex)));
     this.#changed();
@@ -389,6 +390,7 @@ export class Agent {
     await this.client.close();
     await this.#embedded?.close();
     this.#netlink.close();
+    this.#sockDiag.close();
     this.#lock[Symbol.dispose]();
   }
 }

@@ -1,37 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
-// Ports that sockets of the node listen on, from /proc/net, so that masquerading keeps off them. Read by the agent's own
-// thread, whose network namespace is the node's.
-import { readFileSync } from "node:fs";
+// Ports that masquerading must keep off because of the node's own sockets, of those that the data plane cannot see. It asks the
+// kernel for the socket behind each port that it tries, so a listener counts from the moment on in which it listens; but it asks
+// from the pod's device, where sockets that are bound to another device (SO_BINDTODEVICE) are not found. Those are listed here.
+import { Fault } from "../base/fault.ts";
+import { listWaiting } from "../kernel/netlink/sock-diag.ts";
+import type { RtNetlink } from "../kernel/netlink/socket.ts";
 
-/** TCP_LISTEN of include/net/tcp_states.h; unconnected UDP sockets are in TCP_CLOSE. */
-const TCP_LISTEN = 0x0a;
-const TCP_CLOSE = 0x07;
-
-/** Ports of the lines of one /proc/net file that are in `state`. */
-export function portsInState(text: string, state: number): Set<number> {
-  const ports = new Set<number>();
-  for (const line of text.split("\n").slice(1)) {
-    // sl local_address rem_address st ...; addresses are hex:hexport.
-    const [, local, , st] = line.trim().split(/\s+/);
-    if (local === undefined || st === undefined || Number.parseInt(st, 16) !== state) continue;
-    const port = Number.parseInt(local.slice(local.lastIndexOf(":") + 1), 16);
-    if (port > 0 && port <= 65535) ports.add(port);
-  }
-  return ports;
+export interface ListeningPorts {
+  readonly tcp: ReadonlySet<number>;
+  readonly udp: ReadonlySet<number>;
+  /** Why they could not be listed. */
+  readonly fault: Fault | undefined;
 }
 
-function read(name: string, state: number): Set<number> {
+/** Ports of sockets that listen on one device only, in the namespace that the sock_diag socket was opened in. */
+export function listeningPorts(sockDiag: RtNetlink): ListeningPorts {
+  const ports = (protocol: "tcp" | "udp"): Set<number> =>
+    new Set(
+      listWaiting(sockDiag, protocol)
+        .filter(({ device }) => device !== 0)
+        .map(({ port }) => port),
+    );
   try {
-    return portsInState(readFileSync(`/proc/thread-self/net/${name}`, "latin1"), state);
-  } catch {
-    // No IPv6 in this kernel.
-    return new Set();
+    return { tcp: ports("tcp"), udp: ports("udp"), fault: undefined };
+  } catch (thrown) {
+    return { tcp: new Set(), udp: new Set(), fault: Fault.from(thrown) };
   }
-}
-
-export function listeningPorts(): { tcp: Set<number>; udp: Set<number> } {
-  return {
-    tcp: new Set([...read("tcp", TCP_LISTEN), ...read("tcp6", TCP_LISTEN)]),
-    udp: new Set([...read("udp", TCP_CLOSE), ...read("udp6", TCP_CLOSE)]),
-  };
 }

@@ -62,7 +62,7 @@ const inputs = (flags: string[], nodes: NodeSpec[]): AgentInputs => {
         },
       ],
     },
-    listening: { tcp: new Set([22]), udp: new Set() },
+    listening: { tcp: new Set([22]), udp: new Set(), fault: undefined },
   };
 };
 const both = [node("a", 11, ["10.244.1.0/24"]), node("b", 12, ["10.244.2.0/24"])];

@@ -17,6 +17,7 @@ import { type NativeDevice, planDevices } from "../engine/route/devices.ts";
 import type { NetworkFacts } from "../engine/route/facts.ts";
 import { planRoutes, type RoutePlanEntry } from "../engine/route/plan.ts";
 import type { NodeSpec } from "../engine/route/spec.ts";
+import type { ListeningPorts } from "./listening-ports.ts";
 import type { Config, OptionName } from "./options.ts";
 
 export interface AgentInputs {
@@ -27,7 +28,7 @@ export interface AgentInputs {
   readonly nodes: readonly NodeSpec[];
   readonly facts: NetworkFacts;
   readonly ipMasqAgent: IpMasqAgentSpec;
-  readonly listening: { readonly tcp: ReadonlySet<number>; readonly udp: ReadonlySet<number> };
+  readonly listening: ListeningPorts;
 }
 
 export interface AgentPlan {
@@ -116,6 +117,7 @@ export function planAgent(inputs: AgentInputs, sources: SourceTable): AgentPlan 
     facts,
   );
   found.push(...devices.faults);
+  if (inputs.listening.fault !== undefined) found.push(inputs.listening.fault);
   const indexes = new Set(devices.devices.map((device) => device.ifindex));
   const own = globalAddresses(facts, indexes);
   const internalAddresses = known?.internalAddresses.length

@@ -32,7 +32,7 @@ export interface ReservedPortsSpec {
   readonly nodePorts: PortRange;
   /** UDP port of the node's tunnel, 0 none. */
   readonly tunnelPort: number;
-  /** Ports that sockets of the node listen on. */
+  /** Ports that sockets of the node listen on where the data plane does not see them. */
   readonly listening: { readonly tcp: ReadonlySet<number>; readonly udp: ReadonlySet<number> };
 }
 

@@ -13,6 +13,7 @@ const SOCK_RAW = 3;
 const SOCK_CLOEXEC = 0o2000000;
 const SOCK_NONBLOCK = 0o4000;
 const NETLINK_ROUTE = 0;
+const NETLINK_SOCK_DIAG = 4;
 const SOL_SOCKET = 1;
 const SO_RCVTIMEO = 20;
 const SO_RCVBUFFORCE = 33;
@@ -33,11 +34,11 @@ const DUMP_ATTEMPTS = 8;
 
 const RECEIVE_BYTES = 65536;
 
-function openSocket(flags: number, groups: number): number {
+function openSocket(flags: number, groups: number, protocol = NETLINK_ROUTE): number {
   const fd = checked(
     "netlink.open",
-    "route",
-    libc.socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | flags, NETLINK_ROUTE),
+    `protocol ${protocol}`,
+    libc.socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | flags, protocol),
   );
   const address = allocate(12);
   const view = new DataView(address.buffer);
@@ -84,8 +85,8 @@ export class RtNetlink implements Disposable {
   readonly #buffer = allocate(RECEIVE_BYTES);
   #sequence = 0;
 
-  constructor() {
-    this.#fd = openSocket(0, 0);
+  constructor(protocol = NETLINK_ROUTE) {
+    this.#fd = openSocket(0, 0, protocol);
     setOption(this.#fd, SOL_NETLINK, NETLINK_CAP_ACK, int32(1));
     setOption(this.#fd, SOL_NETLINK, NETLINK_EXT_ACK, int32(1));
     setOption(this.#fd, SOL_NETLINK, NETLINK_GET_STRICT_CHK, int32(1));
@@ -212,6 +213,12 @@ export class RtNetlink implements Disposable {
 /** Opens an rtnetlink socket in a namespace, or in the calling thread's own. */
 export function openRtNetlink(netns?: Netns | string): RtNetlink {
   return netns === undefined ? new RtNetlink() : withNetns(netns, () => new RtNetlink());
+}
+
+/** Opens a socket for sock-diag.ts; it speaks the same way. */
+export function openSockDiag(netns?: Netns | string): RtNetlink {
+  const open = (): RtNetlink => new RtNetlink(NETLINK_SOCK_DIAG);
+  return netns === undefined ? open() : withNetns(netns, open);
 }
 
 /** The object that a request made must be there afterwards. */
