@@ -3,7 +3,7 @@
 #pragma once
 
 struct flow_event {
-	__u64 time DOC("CLOCK_MONOTONIC, ns");
+	__u64 time DOC("CLOCK_MONOTONIC at the last timer interrupt, ns");
 	struct addr saddr DOC("source address as the packet arrived");
 	struct addr daddr DOC("destination address as the packet arrived");
 	struct addr xsaddr DOC("source address after translation");

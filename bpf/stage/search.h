@@ -9,7 +9,6 @@
 #pragma once
 
 #define ECHO_ID_MAX 65535
-#define KEPT_STEPS 2
 #define LINEAR_STEPS 256
 
 /* At the first port of a chunk: whether to look through it. */
@@ -83,24 +82,28 @@ static int chunk_try(__u32 step, void *context)
 	return 0;
 }
 
-/* One step of the search port by port: 0 the kept port, hoping that it is free, which saves a lookup; 1 the kept port from a dead
- * flow; then one after the other. */
+static __always_inline bool in_range(const struct search *s, __be16 port)
+{
+	return bpf_ntohs(port) >= s->lowest && bpf_ntohs(port) <= s->highest;
+}
+
+/* One step of the search port by port: first the kept port, from a dead flow, then a row of others. */
 static int linear_try(__u32 step, void *context)
 {
 	struct walk *w = context;
 	struct search *s = w->s;
 	__u32 port = bpf_ntohs(s->mine.sport);
 
-	if (step >= KEPT_STEPS) {
+	if (step) {
 		port = s->port;
 		next_port(s, port);
-	} else if (port < s->lowest || port > s->highest) {
+	} else if (!in_range(s, s->mine.sport)) {
 		return 0;
 	}
-	port_take(w, port, !step);
+	port_take(w, port, false);
 	if (s->found || s->error)
 		return 1;
-	s->refused += step != 0;
+	s->refused++;
 	return 0;
 }
 
@@ -142,20 +145,23 @@ static __always_inline void search_for(struct search *s, const struct pkt *p)
 	}
 }
 
-static __always_inline bool in_range(const struct search *s, __be16 port)
-{
-	return bpf_ntohs(port) >= s->lowest && bpf_ntohs(port) <= s->highest;
-}
-
 /* The kept port, and a row of others from a random one on; those only if the endpoint is not known to be crowded. */
 static __always_inline void try_near(struct walk *w)
 {
 	struct search *s = w->s;
 	__u32 size = s->highest - s->lowest + 1;
-	__u32 others = w->c ? 0 : size < LINEAR_STEPS ? size : LINEAR_STEPS;
+	__u32 others = size < LINEAR_STEPS ? size : LINEAR_STEPS;
 
+	w->c = crowd_of(&s->tuple, s->mine.claim);
 	s->port = s->lowest + (bpf_get_prandom_u32() & 0xffff) % size;
-	bpf_loop(KEPT_STEPS + others, linear_try, w, 0);
+	bpf_loop(1 + (w->c ? 0 : others), linear_try, w, 0);
+}
+
+/* Nearly every new flow: the kept port, in the hope that nobody has it, which saves asking. */
+static __always_inline void try_kept(struct walk *w)
+{
+	if (in_range(w->s, w->s->mine.sport))
+		port_take(w, bpf_ntohs(w->s->mine.sport), true);
 }
 
 /* All chunks from the likeliest on. Without an entry, for which there was no room, all the same. */
@@ -219,8 +225,11 @@ __noinline int port_find(struct __sk_buff *skb, struct pkt *p)
 	if (!p || !w.s)
 		return p ? drop(p, DROP_CT_INSERT_FAILED) : -1;
 	search_for(w.s, p);
-	w.c = crowd_of(&w.s->tuple, p->now);
-	try_near(&w);
+	try_kept(&w);
+	if (!w.s->found && !w.s->error) {
+		w.s->tuple.dport = 0;
+		try_near(&w);
+	}
 	if (!w.s->found && !w.s->error) {
 		w.s->tuple.dport = 0;
 		w.c = w.c ? w.c : crowd_make(&w.s->tuple);

@@ -63,10 +63,9 @@ export function addNatRetries(nat: Command): void {
   ).action(async (_: unknown, command: Command) =>
     listRetries(command.optsWithGlobals<GlobalOptions & FormatOption>()),
   );
-  retries
-    .command("flush")
-    .description("begin again at 0")
-    .action(async (_: unknown, command: Command) => flushRetries(command.optsWithGlobals<GlobalOptions>()));
+  withExamples(retries.command("flush").description("begin again at 0"), [
+    ["hookline bpf nat retries flush", "flows and their ports are not touched"],
+  ]).action(async (_: unknown, command: Command) => flushRetries(command.optsWithGlobals<GlobalOptions>()));
 }
 
 /** One remote endpoint as one of the node's addresses reaches it. */

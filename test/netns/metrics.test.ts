@@ -178,7 +178,7 @@ test("metrics list: the agent's values by pattern, for people and programs", asy
   assert.equal(table.status, 0, table.stderr);
   assert.match(
     table.stdout,
-    /^METRIC +LABELS +VALUE\ncilium_endpoint +- +1\ncilium_endpoint_state +endpoint_state=ready +1\n/,
+    /^METRIC +LABELS +VALUE\ncilium_endpoint +- +1\ncilium_endpoint_state +endpoint_state=not-ready +0\n/,
   );
   const json = await hookline("metrics", "list", "-p", "^cilium_endpoint$", "-o", "json");
   assert.deepEqual(JSON.parse(json.stdout), [{ name: "cilium_endpoint", labels: {}, value: 1 }]);

@@ -292,7 +292,7 @@ export const flowCodec: Codec<Flow> = { size: FLOW_SIZE, read: readFlow, write: 
 
 /** struct flow_event, 112 bytes. */
 export interface FlowEvent {
-  /** CLOCK_MONOTONIC, ns. */
+  /** CLOCK_MONOTONIC at the last timer interrupt, ns. */
   time: bigint;
   /** Source address as the packet arrived. */
   saddr: Address;
