@@ -8,6 +8,7 @@ import type { Log } from "../base/log.ts";
 import type { Endpoint } from "../engine/endpoint/spec.ts";
 import { formatSourceLine, SourceTable } from "../engine/masquerade/plan.ts";
 import type { NodeSpec } from "../engine/route/spec.ts";
+import { hasRouteSource } from "../kernel/features.ts";
 import type { FileLock } from "../kernel/file-lock.ts";
 import { openRtNetlink, openSockDiag, type RtNetlink } from "../kernel/netlink/socket.ts";
 import { FanOut } from "../observe/fan-out.ts";
@@ -245,6 +246,7 @@ export class Agent {
         facts: this.network.read(),
         ipMasqAgent,
         listening: this.#listening,
+        routeSource: hasRouteSource(),
       },
       this.sources,
     );

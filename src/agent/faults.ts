@@ -22,5 +22,9 @@ export const faults = defineFaults({
     exitCode: 3,
   },
   MAP_WRITE: { text: (c) => `${c.error}`, retriable: true },
+  NO_ROUTE_SOURCE: {
+    text: () =>
+      "enable-masquerade-to-route-source has no effect: this kernel does not tell a route's preferred source to BPF programs (Linux 6.7 and later do), so pods get the device's address",
+  },
   NOT_FOUND: { text: (c) => `${c.what} not found` },
 });

@@ -63,6 +63,7 @@ const inputs = (flags: string[], nodes: NodeSpec[]): AgentInputs => {
       ],
     },
     listening: { tcp: new Set([22]), udp: new Set(), fault: undefined },
+    routeSource: true,
   };
 };
 const both = [node("a", 11, ["10.244.1.0/24"]), node("b", 12, ["10.244.2.0/24"])];
@@ -112,4 +113,15 @@ test("a pod range that cannot serve is a fault and no reason to stop", () => {
     ["IPAM_CIDR_TOO_SMALL"],
   );
   assert.equal(plan.devices.length, 1);
+});
+
+test("the route's source is asked for on a kernel that does not tell it: told, and nothing else changes", () => {
+  const asked = inputs(["--enable-masquerade-to-route-source", "true"], both);
+  const detail = (routeSource: boolean): string[] =>
+    planAgent({ ...asked, routeSource }, new SourceTable()).faults.map((f) => f.detail);
+  assert.deepEqual(detail(true), []);
+  assert.match(
+    detail(false).join(),
+    /^enable-masquerade-to-route-source has no effect: .* the device's address/,
+  );
 });

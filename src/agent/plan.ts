@@ -17,6 +17,7 @@ import { type NativeDevice, planDevices } from "../engine/route/devices.ts";
 import type { NetworkFacts } from "../engine/route/facts.ts";
 import { planRoutes, type RoutePlanEntry } from "../engine/route/plan.ts";
 import type { NodeSpec } from "../engine/route/spec.ts";
+import { faults } from "./faults.ts";
 import type { ListeningPorts } from "./listening-ports.ts";
 import type { Config, OptionName } from "./options.ts";
 
@@ -29,6 +30,8 @@ export interface AgentInputs {
   readonly facts: NetworkFacts;
   readonly ipMasqAgent: IpMasqAgentSpec;
   readonly listening: ListeningPorts;
+  /** Whether this kernel tells a route's preferred source (features.ts). */
+  readonly routeSource: boolean;
 }
 
 export interface AgentPlan {
@@ -117,6 +120,8 @@ export function planAgent(inputs: AgentInputs, sources: SourceTable): AgentPlan 
     facts,
   );
   found.push(...devices.faults);
+  if (config["enable-masquerade-to-route-source"] && !inputs.routeSource)
+    found.push(faults.NO_ROUTE_SOURCE());
   if (inputs.listening.fault !== undefined) found.push(inputs.listening.fault);
   const indexes = new Set(devices.devices.map((device) => device.ifindex));
   const own = globalAddresses(facts, indexes);

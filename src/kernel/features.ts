@@ -206,6 +206,14 @@ function tryFeature(name: FeatureName): Feature {
   }
 }
 
+let routeSource: boolean | undefined;
+
+/** Whether bpf_fib_lookup tells a route's preferred source; true if that cannot be tried. Tried once. */
+export function hasRouteSource(): boolean {
+  routeSource ??= tryFeature("fibSource").state !== "missing";
+  return routeSource;
+}
+
 /** Tries every feature; a few ms. Needs the rights to load programs and make maps, else answers are `unknown`. */
 export function probe(): Features {
   const names = Object.keys(FEATURES) as FeatureName[];

@@ -6,10 +6,9 @@
 //   node eth0 172.20.0.11 ---- outside: the internet (198.51.100.10), by the default route
 //   node eth1 172.21.0.11 ---- second:  198.18.0.10, by a route to 198.18.0.0/24
 import assert from "node:assert/strict";
-import { closeSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { closeSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { parse, stringify } from "yaml";
 import type { StatusReport } from "../../src/agent/status.ts";
 import { waitFor } from "../../src/base/async.ts";
 import { linkDetach } from "../../src/kernel/bpf.ts";
@@ -43,16 +42,9 @@ let node: AgentNode;
 let second: string;
 let pod: string;
 let podAddress: Record<Family, string>;
-let configPath: string;
-let initial: Record<string, string>;
 
 /** The ConfigMap with these values over those of the beginning. */
-function setConfig(values: Record<string, string>): void {
-  const metadata = { name: "cilium-config", namespace: "kube-system" };
-  const data = { ...initial, ...values };
-  writeFileSync(`${configPath}.draft`, stringify({ apiVersion: "v1", kind: "ConfigMap", metadata, data }));
-  renameSync(`${configPath}.draft`, configPath);
-}
+const setConfig = (values: Record<string, string>): void => node.setConfig({ devices: "eth+", ...values });
 
 const status = (): Promise<StatusReport> => node.get<StatusReport>("/v1/status");
 
@@ -141,8 +133,6 @@ before(async () => {
   );
   await world.serve(second, "second", Object.values(BY_SECOND));
   node = new AgentNode(world);
-  configPath = join(node.manifestsDir, "config.yaml");
-  initial = { ...parse(readFileSync(configPath, "utf8")).data, devices: "eth+" };
   setConfig({});
   await node.start();
   const added = await addPod("one");

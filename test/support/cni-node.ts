@@ -82,7 +82,7 @@ export class AgentNode {
     this.cni = { binDir, confDir, plugin };
     this.setPodCidrs(podCidrs);
     this.setConfig({});
-    this.#write("ip-masq-agent.yaml", {
+    this.write("ip-masq-agent.yaml", {
       apiVersion: "v1",
       kind: "ConfigMap",
       metadata: { name: "ip-masq-agent", namespace: "kube-system" },
@@ -92,7 +92,7 @@ export class AgentNode {
 
   /** Writes the ConfigMap with these values over those of every test; a running agent follows. */
   setConfig(values: Readonly<Record<string, string>>): void {
-    this.#write("config.yaml", {
+    this.write("config.yaml", {
       apiVersion: "v1",
       kind: "ConfigMap",
       metadata: { name: "cilium-config", namespace: "kube-system" },
@@ -109,7 +109,7 @@ export class AgentNode {
 
   /** Writes the Node object; a running agent follows. */
   setPodCidrs(podCidrs: readonly string[]): void {
-    this.#write("node.yaml", {
+    this.write("node.yaml", {
       apiVersion: "v1",
       kind: "Node",
       metadata: { name: NODE_NAME, labels: { "kubernetes.io/hostname": NODE_NAME } },
@@ -218,7 +218,8 @@ export class AgentNode {
     return { status, json: stdout.trim() === "" ? undefined : JSON.parse(stdout), stderr, ms };
   }
 
-  #write(name: string, object: Manifest): void {
+  /** Writes a manifest whole or not at all; a running agent follows. */
+  write(name: string, object: Manifest): void {
     const path = join(this.manifestsDir, name);
     // A draft without the suffix of manifests: the agent must never read half a file.
     writeFileSync(`${path}.draft`, stringify(object));
