@@ -24,6 +24,9 @@ export const DEFAULTS = [...DEFAULT_RANGES, ...LINK_LOCAL];
 export const ONE_TEXT = "nonMasqueradeCIDRs:\n- 9.9.9.0/24\n- 2001:db8:100::/48\n";
 export const ONE = ["9.9.9.0/24", "2001:db8:100::/48", ...LINK_LOCAL];
 
+/** Time for machines that are busy with other tests. */
+export const PATIENCE = { timeoutMs: 30_000 };
+
 const familyOf = (address: string): 4 | 6 => (address.includes(":") ? 6 : 4);
 
 /** Ranges in the order of lists. */
@@ -143,10 +146,11 @@ export class IpMasqNode {
 
   /** Until `status` has a fault of this text, or with undefined has none. */
   async tells(fault: string | undefined): Promise<void> {
-    await waitFor(fault ?? "no fault", async () => {
+    const told = async (): Promise<boolean> => {
       const { faults } = await this.status();
       return fault === undefined ? faults.length === 0 : faults.includes(fault);
-    });
+    };
+    await waitFor(fault ?? "no fault", told, PATIENCE);
   }
 
   /** The agent's ranges in the kernel. */
@@ -159,7 +163,8 @@ export class IpMasqNode {
   /** Until the kernel holds exactly this set. */
   async inForce(expected: readonly string[]): Promise<void> {
     const wanted = sorted(expected).join();
-    await waitFor("the set", () => this.ranges().join() === wanted, { intervalMs: 5 }).catch((thrown) =>
+    const same = (): boolean => this.ranges().join() === wanted;
+    await waitFor("the set", same, { ...PATIENCE, intervalMs: 5 }).catch((thrown) =>
       assert.equal(this.ranges().join("\n"), sorted(expected).join("\n"), String(thrown)),
     );
   }
@@ -182,7 +187,8 @@ export class IpMasqNode {
   /** Map, CLI, status and packets agree on a set. */
   async holds(expected: readonly string[], origin: string): Promise<void> {
     await this.inForce(expected);
-    await waitFor(`${origin} to be in force`, async () => (await this.ipMasqAgent()).origin === origin);
+    const said = async (): Promise<boolean> => (await this.ipMasqAgent()).origin === origin;
+    await waitFor(`${origin} to be in force`, said, PATIENCE);
     const lines = ["IP PREFIX/ADDRESS", ...sorted(expected), ""];
     assert.equal(await this.cli("bpf", "ipmasq", "list"), lines.join("\n"));
     assert.equal((await this.ipMasqAgent()).ranges, expected.length);
