@@ -56,8 +56,7 @@ const USES: Record<FeatureName, Use> = {
     use: "`from_net` and `to_net` on native devices as pinned links",
     without:
       "they are cls_bpf filters of the device's clsact qdisc, as on pods' devices: they outlive the agent too and are " +
-      "replaced in one step, but who deletes the device's filters or its clsact qdisc takes them off, until the agent " +
-      "is started again",
+      "replaced in one step; if somebody deletes the filters or the qdisc, a running agent puts them back at once",
   },
   fibSource: {
     title: "`BPF_FIB_LOOKUP_SRC`",
