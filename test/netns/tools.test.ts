@@ -9,9 +9,10 @@ import { allocate, checked, libc } from "../../src/kernel/ffi.ts";
 import { datagramFd } from "../../src/kernel/socket.ts";
 import type { NodeConfig } from "../../src/maps/gen/config.ts";
 import { echo, JourneyNode, PODS } from "../kernels/journey-node.ts";
+import { peersSeen } from "../support/ask.ts";
 import { ALL_ON } from "../support/datapath.ts";
 import { addFarHost, FAR_ADDRESS, FAR_MTU } from "../support/far.ts";
-import { GATEWAY_ADDRESS, INTERNET_ADDRESS, NODE_ADDRESS, OUTSIDE_PORT } from "../support/netns.ts";
+import { GATEWAY_ADDRESS, INTERNET_ADDRESS, ip, NODE_ADDRESS, OUTSIDE_PORT } from "../support/netns.ts";
 import { FAMILIES, type Family } from "../support/transports.ts";
 
 /** include/uapi/linux/in.h, in6.h, asm-generic/socket.h. */
@@ -173,6 +174,23 @@ function datagrams(node: () => JourneyNode, family: Family): void {
   });
 }
 
+/** Of a network that outside is all of. */
+function manyAddresses(family: Family): string[] {
+  return Array.from({ length: 200 }, (_, i) =>
+    family === 4 ? `198.18.0.${i + 1}` : `2001:db8:18::${i + 1}`,
+  );
+}
+
+function destinations(node: () => JourneyNode, family: Family): void {
+  test(`IPv${family} 200 destinations at once: all see the node`, async () => {
+    const network = family === 4 ? "198.18.0.0/24" : "2001:db8:18::/64";
+    ip(node().world.outside, [`route replace local ${network} dev lo`]);
+    const targets = manyAddresses(family).map((address) => `tcp:${address}`);
+    const seen = await peersSeen(node().pods.b, targets);
+    assert.deepEqual(seen, Object.fromEntries(targets.map((target) => [target, NODE_ADDRESS[family]])));
+  });
+}
+
 function offloads(node: () => JourneyNode, family: Family): void {
   const internet = INTERNET_ADDRESS[family];
   test(`IPv${family} with and without checksum offload and segmentation: the same bytes`, async () => {
@@ -247,6 +265,7 @@ function tools(config: NodeConfig): void {
   for (const family of FAMILIES) {
     ways(node, family);
     datagrams(node, family);
+    destinations(node, family);
     offloads(node, family);
   }
   oldThings(node);
