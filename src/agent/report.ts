@@ -68,7 +68,8 @@ function kubernetes(agent: Agent): StatusReport["kubernetes"] {
 function overall(agent: Agent, faults: readonly string[]): Condition {
   const obstacle = agent.pods.notReady();
   if (obstacle !== undefined) return { state: "failure", text: obstacle };
-  if (faults.length > 0) return { state: "warning", text: `${faults.length} faults` };
+  if (faults.length > 0)
+    return { state: "warning", text: faults.length === 1 ? "1 fault" : `${faults.length} faults` };
   return { state: "ok", text: "pods can be added" };
 }
 

@@ -2,7 +2,14 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { addressAfter, addressBytes, formatAddress, parseAddress } from "./addr.ts";
-import { formatPrefix, mapPrefixLength, parsePrefix, prefixContains } from "./prefix.ts";
+import {
+  comparePrefixes,
+  coversMappedIPv4,
+  formatPrefix,
+  mapPrefixLength,
+  parsePrefix,
+  prefixContains,
+} from "./prefix.ts";
 
 const canonical: [string, string][] = [
   ["10.0.0.1", "10.0.0.1"],
@@ -60,4 +67,33 @@ test("containment", () => {
   assert.ok(!prefixContains(parsePrefix("0.0.0.0/0"), "::1"));
   assert.ok(prefixContains(parsePrefix("fd00::/8"), parsePrefix("fd00:1::/32")));
   assert.ok(!prefixContains(parsePrefix("10.0.0.0/16"), parsePrefix("10.0.0.0/8")));
+});
+
+test("IPv4 in IPv6 form is no prefix, and IPv6 blocks that hold that form are known", () => {
+  for (const text of ["::ffff:10.0.0.0/104", "::ffff:0:0/96", "::ffff:a00:0"]) {
+    assert.throws(() => parsePrefix(text), { message: /an IPv4 prefix in IPv6 form: write it as IPv4/ });
+  }
+  const holds = (text: string): boolean => coversMappedIPv4(parsePrefix(text));
+  assert.deepEqual(["::/0", "::/80", "::fffe:0:0/95"].map(holds), [true, true, true]);
+  assert.deepEqual(["::/81", "::fffe:0:0/96", "fd00::/8", "0.0.0.0/0"].map(holds), [
+    false,
+    false,
+    false,
+    false,
+  ]);
+});
+
+test("prefixes in the order of lists: IPv4 first, by address, the wider first", () => {
+  const order = [
+    "9.0.0.0/8",
+    "10.0.0.0/8",
+    "10.0.0.0/9",
+    "100.64.0.0/10",
+    "::/0",
+    "::/64",
+    "2001:db8::/32",
+    "fd00::/8",
+  ];
+  const shuffled = [...order].reverse().map(parsePrefix);
+  assert.deepEqual(shuffled.sort(comparePrefixes).map(formatPrefix), order);
 });
