@@ -196,7 +196,7 @@ function portProblems(agent: Agent): string[] {
     .filter((proto) => !anyPortLeft(plan.reservedPorts, proto, range))
     .map(
       (proto) =>
-        `masquerade-port-range ${range.first},${range.last}: every port is reserved for ${proto} (NodePorts, tunnel, listening sockets), so no ${proto} flow can be masqueraded`,
+        `masquerade-port-range ${range.first},${range.last}: every port is reserved for ${proto} (NodePorts, the tunnel, listeners), so no ${proto} flow can be masqueraded`,
     );
 }
 

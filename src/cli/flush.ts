@@ -33,12 +33,14 @@ async function confirm(question: string): Promise<boolean> {
 /** Marks records dead; gives their number. */
 async function endFlows(options: FlushOptions, state: number): Promise<number> {
   const { pinsOf } = await import("./pins.ts");
-  const { openInner } = await import("../maps/table.ts");
+  const { openInner, openPinned } = await import("../maps/table.ts");
+  const { forgetCrowded } = await import("../maps/port-use.ts");
   const { UpdateFlag } = await import("../kernel/bpf-map.ts");
   const { nowTicks } = await import("../maps/ticks.ts");
   const { isErrno } = await import("../kernel/errno.ts");
   const wanted = await questionTest(options);
-  const tables = openInner(pinsOf(resolveTarget(options)), "flows");
+  const root = pinsOf(resolveTarget(options));
+  const tables = openInner(root, "flows");
   let ended = 0;
   // A second ago: the data plane's clock may lie a tick behind. 0 stands for a record that somebody is ending right now.
   const past = (nowTicks() - 61) >>> 0 || 1;
@@ -55,6 +57,9 @@ async function endFlows(options: FlushOptions, state: number): Promise<number> {
     }
     table.close();
   }
+  // A sweep says whose ports are free; perhaps none will come.
+  using crowded = openPinned(root, "crowded");
+  forgetCrowded(crowded);
   return ended;
 }
 

@@ -2,13 +2,11 @@
 // A pod uses up the ports towards one remote endpoint, with real sockets: the flows beyond the last port are refused, and
 // `bpf nat stats`, `bpf nat retries`, the metrics, `status` and the monitor say so. Both families.
 import assert from "node:assert/strict";
-import { closeSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import type { StatusReport } from "../../src/agent/status.ts";
 import type { MetricRow } from "../../src/api/metric.ts";
 import { waitFor } from "../../src/base/async.ts";
-import { listenFd } from "../../src/kernel/socket.ts";
 import { AgentNode } from "../support/cni-node.ts";
 import { buildTopology, INTERNET_ADDRESS, NODE_ADDRESS, type Topology } from "../support/netns.ts";
 
@@ -148,20 +146,42 @@ test("retries flush begins again at 0", async () => {
   assert.ok(lines.every((line) => line.endsWith(":\t0")));
 });
 
+test("a flush gives all ports back, with and without an agent", async () => {
+  const [address, remote] = [INTERNET_ADDRESS[4], `${INTERNET_ADDRESS[4]}:${REMOTE_PORT}`];
+  const refused = async (): Promise<number> =>
+    (await json<Stats[]>("bpf", "nat", "stats")).find((row) => row.remote === remote)?.refused ?? 0;
+  const sendMany = async (): Promise<void> => {
+    const sent = await world.run(pod, ["python3", "-c", SENDER(address).replaceAll(/^ {2}/gm, "")]);
+    assert.equal(sent.status, 0, sent.stderr);
+  };
+  const open = async (): Promise<void> => {
+    const earlier = await refused();
+    await hookline("bpf", "nat", "flush", "--force");
+    const one = `import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(("", 19000)); s.sendto(b"x", ("${address}", ${REMOTE_PORT}))`;
+    assert.equal((await world.run(pod, ["python3", "-c", one])).status, 0);
+    assert.equal(await refused(), earlier);
+    assert.equal((await json<unknown[]>("bpf", "nat", "list")).length, 1);
+  };
+  await open();
+  await sendMany();
+  await node.stop();
+  await open();
+  await node.start();
+});
+
 test("a range in which no port is left is a fault that names it", async () => {
   const config = { "masquerade-port-range": `${RANGE.first},${RANGE.last}` };
-  // An option that leaves none is refused; here a listening socket takes the last one.
-  const fd = listenFd({ netns: world.node, host: "0.0.0.0", port: RANGE.last });
-  node.setConfig({ ...config, "node-port-range": `${RANGE.first},${RANGE.last - 1}` });
+  // NodePorts alone may not cover the range; here the tunnel takes the last one, of UDP.
+  const taken = { "node-port-range": `${RANGE.first},${RANGE.last - 1}`, "tunnel-port": `${RANGE.last}` };
+  node.setConfig({ ...config, ...taken });
   const said = async (): Promise<string[]> =>
     (await node.get<StatusReport>("/v1/status")).faults.filter((fault) =>
       fault.includes("every port is reserved"),
     );
   await waitFor("the fault", async () => (await said()).length > 0, { timeoutMs: 20_000 });
   const [fault, ...more] = await said();
-  assert.match(fault ?? "", /^masquerade-port-range 42000,43023: every port is reserved for TCP /);
-  assert.equal(more.length, 0, "UDP has the last one left");
-  closeSync(fd);
+  assert.match(fault ?? "", /^masquerade-port-range 42000,43023: every port is reserved for UDP /);
+  assert.equal(more.length, 0, "TCP has the last one left");
   node.setConfig(config);
   await waitFor("the fault to go", async () => (await said()).length === 0, { timeoutMs: 20_000 });
 });
