@@ -15,6 +15,10 @@ export const faults = defineFaults({
   },
   AGENT_NOT_READY: { text: (c) => `the agent is not ready: ${c.why}`, retriable: true },
   STATE_FILE: { text: (c) => `${c.file}: ${c.why}` },
+  FILE_UNWATCHED: {
+    text: (c) =>
+      `${c.path}: cannot be watched (${c.why}), so changes are found every few seconds only: raise fs.inotify.max_user_instances and fs.inotify.max_user_watches`,
+  },
   FILE_UNUSABLE: { text: (c) => `${c.path}: ${c.why}` },
   NO_BPFFS: {
     text: (c) =>
