@@ -11,7 +11,7 @@ import { type Datapath, openDatapath } from "../loader/datapath.ts";
 import type { NodeConfig } from "../maps/gen/config.ts";
 import { MAPS } from "../maps/gen/maps.ts";
 import { DeviceFlag, RemoteFlag } from "../maps/gen/verdict.ts";
-import { Reconciler } from "../maps/reconcile.ts";
+import { Reconciler, type ReconcileStatus } from "../maps/reconcile.ts";
 import {
   type MapName,
   openInner,
@@ -64,6 +64,12 @@ function innerSize(bpfRoot: string, name: "flows" | "replies"): number {
   const size = tables[0]?.maxEntries ?? 0;
   for (const table of tables) table.close();
   return size;
+}
+
+/** A reconciler's state as it is reported, with the first of its failures. */
+export function reconcilerRow(status: ReconcileStatus): ReconcilerStatus {
+  const { map, desired, realised, pending, errors, generation, failures } = status;
+  return { map, desired, realised, pending, errors, generation, failures: failures.slice(0, 20) };
 }
 
 /** One loaded data plane. All methods are synchronous. */
@@ -322,18 +328,7 @@ export class DataPlane {
   }
 
   reconcilers(): ReconcilerStatus[] {
-    return KEPT.map((name) => {
-      const { desired, realised, pending, errors, generation, failures } = this.#reconcilers[name].status();
-      return {
-        map: name,
-        desired,
-        realised,
-        pending,
-        errors,
-        generation,
-        failures: failures.slice(0, 20).map(({ key, error }) => ({ key, error })),
-      };
-    });
+    return KEPT.map((name) => reconcilerRow(this.#reconcilers[name].status()));
   }
 
   /** Fill as it is known without reading the maps: what the agent wrote, and what the last sweep left. */

@@ -33,6 +33,7 @@ const CONFIG: NodeConfig = {
   hostRouting: 1,
   trackFragmentsIpv4: 1,
   trackFragmentsIpv6: 1,
+  netfilter: 0,
   tunnel: 0,
   events: 2,
   portMin: 1024,
