@@ -3,7 +3,8 @@
 // operation is one system call and no allocation (1.7 million a second on one core); and batches of them.
 import { closeSync, readFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
-import { BpfCommand, type MapInfo, MapType, mapInfo } from "./bpf.ts";
+import { type MapInfo, MapType, mapInfo } from "./bpf.ts";
+import { BpfCommand } from "./bpf-attr.ts";
 import { addressOf, allocate, bpf, errno, refused } from "./ffi.ts";
 
 /** enum in include/uapi/linux/bpf.h, flags of BPF_MAP_UPDATE_ELEM. */

@@ -1,34 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// bpf(2): maps, programs, links and pins as numbers and bytes. One attr buffer per command, because the kernel refuses
-// a command whose unused bytes are not zero. Layouts: union bpf_attr, struct bpf_map_info and struct bpf_prog_info in
+// bpf(2): maps, programs, links and pins as numbers and bytes. Layouts: union bpf_attr, struct bpf_map_info and struct bpf_prog_info in
 // include/uapi/linux/bpf.h. All functions throw Fault KERNEL_REFUSED or KERNEL_BUSY with the errno name.
-import { addressOf, allocate, bpf, cString, errno, refused } from "./ffi.ts";
-
-/** enum bpf_cmd. */
-export const BpfCommand = {
-  mapCreate: 0,
-  mapLookup: 1,
-  mapUpdate: 2,
-  mapDelete: 3,
-  mapNextKey: 4,
-  progLoad: 5,
-  objectPin: 6,
-  objectGet: 7,
-  progTestRun: 10,
-  progNextId: 11,
-  progFdById: 13,
-  mapFdById: 14,
-  objectInfo: 15,
-  progQuery: 16,
-  mapFreeze: 22,
-  mapLookupBatch: 24,
-  mapUpdateBatch: 26,
-  mapDeleteBatch: 27,
-  linkCreate: 28,
-  linkUpdate: 29,
-  linkFdById: 30,
-  linkDetach: 34,
-} as const;
+import { Attr, BpfCommand, inMemory } from "./bpf-attr.ts";
+import { addressOf, allocate, cString } from "./ffi.ts";
 
 /** enum bpf_map_type, the types that we use. */
 export const MapType = {
@@ -49,50 +23,6 @@ export const AttachType = { tcxIngress: 46, tcxEgress: 47 } as const;
 /** enum bpf_prog_type, the types that we use. */
 export const ProgType = { schedCls: 3, syscall: 31 } as const;
 
-/** The attr of one command: fields are set by offset, memory that it points to is kept alive with it. */
-class Attr {
-  readonly bytes = allocate(128);
-  readonly view = new DataView(this.bytes.buffer);
-  readonly #kept: Uint8Array[] = [];
-
-  u32(at: number, value: number): this {
-    this.view.setUint32(at, value, true);
-    return this;
-  }
-
-  u64(at: number, value: bigint): this {
-    this.view.setBigUint64(at, value, true);
-    return this;
-  }
-
-  /** Points to memory made by `allocate`. */
-  pointer(at: number, memory: Uint8Array | undefined): this {
-    if (!memory || memory.length === 0) return this;
-    this.#kept.push(memory);
-    return this.u64(at, addressOf(memory));
-  }
-
-  /** At most 15 characters, as the kernel keeps them. */
-  name(at: number, text: string): this {
-    this.bytes.set(Buffer.from(text, "latin1").subarray(0, 15), at);
-    return this;
-  }
-
-  /** `size`: bytes of the union that the command has; older kernels refuse bytes that they do not know only if set. */
-  run(command: number, op: string, object: string, size = 72): number {
-    const result = bpf(command, size === 128 ? this.bytes : this.bytes.subarray(0, size));
-    if (result < 0) throw refused(op, errno(), object);
-    return result;
-  }
-}
-
-/** A copy of the bytes in memory that C may point to. */
-function inMemory(data: Uint8Array): Uint8Array {
-  const copy = allocate(data.length);
-  copy.set(data);
-  return copy;
-}
-
 export interface MapSpec {
   name: string;
   type: number;
@@ -106,8 +36,8 @@ export interface MapSpec {
   btf?: { fd: number; key: number; value: number };
 }
 
-/** Makes a map; gives its fd. BPF_MAP_CREATE. */
-export function mapCreate(spec: MapSpec): number {
+/** What BPF_MAP_CREATE takes. */
+export function mapCreateAttr(spec: MapSpec): Attr {
   return new Attr()
     .u32(0, spec.type)
     .u32(4, spec.keySize)
@@ -118,8 +48,12 @@ export function mapCreate(spec: MapSpec): number {
     .name(28, spec.name)
     .u32(48, spec.btf?.fd ?? 0)
     .u32(52, spec.btf?.key ?? 0)
-    .u32(56, spec.btf?.value ?? 0)
-    .run(BpfCommand.mapCreate, "map.create", spec.name);
+    .u32(56, spec.btf?.value ?? 0);
+}
+
+/** Makes a map; gives its fd. BPF_MAP_CREATE. */
+export function mapCreate(spec: MapSpec): number {
+  return mapCreateAttr(spec).run(BpfCommand.mapCreate, "map.create", spec.name);
 }
 
 /** Makes a map read-only for user space. BPF_MAP_FREEZE. */
@@ -148,6 +82,8 @@ export interface MapInfo {
   readonly maxEntries: number;
   readonly flags: number;
   readonly name: string;
+  /** Types of key and value; all 0 if the map has none. */
+  readonly btf: { readonly id: number; readonly key: number; readonly value: number };
 }
 
 export interface ProgInfo {
@@ -199,7 +135,17 @@ export function mapInfo(fd: number, object = `fd ${fd}`): MapInfo {
     maxEntries: view.getUint32(16, true),
     flags: view.getUint32(20, true),
     name: nameAt(view, 24),
+    btf: {
+      id: view.getUint32(64, true),
+      key: view.getUint32(68, true),
+      value: view.getUint32(72, true),
+    },
   };
+}
+
+/** fd of loaded types. BPF_BTF_GET_FD_BY_ID. */
+export function btfById(id: number): number {
+  return new Attr().u32(0, id).run(BpfCommand.btfFdById, "btf.by_id", `${id}`, 12);
 }
 
 /** struct bpf_prog_info. At most 64 map ids are read. */
@@ -253,8 +199,8 @@ export interface TestRunResult {
   readonly durationNs: number;
 }
 
-/** Runs a program once or `repeat` times over a packet. BPF_PROG_TEST_RUN. */
-export function progTestRun(run: TestRun): TestRunResult {
+/** What BPF_PROG_TEST_RUN takes, and how to read what it leaves there. */
+export function testRunAttr(run: TestRun): { attr: Attr; result: () => TestRunResult } {
   const attr = new Attr().u32(0, run.fd).u32(32, run.repeat ?? 0);
   let out: Uint8Array | undefined;
   if (run.data) {
@@ -267,13 +213,20 @@ export function progTestRun(run: TestRun): TestRunResult {
     // A program without a packet writes into the context itself (bpf_prog_test_run_syscall).
     if (run.data) attr.u32(44, ctx.length).pointer(56, ctx);
   }
-  attr.run(BpfCommand.progTestRun, "prog.test_run", `fd ${run.fd}`, 80);
-  return {
+  const result = (): TestRunResult => ({
     retval: attr.view.getUint32(4, true),
     data: out ? out.subarray(0, attr.view.getUint32(12, true)) : new Uint8Array(0),
     ctx: ctx ?? new Uint8Array(0),
     durationNs: attr.view.getUint32(36, true),
-  };
+  });
+  return { attr, result };
+}
+
+/** Runs a program once or `repeat` times over a packet. BPF_PROG_TEST_RUN. */
+export function progTestRun(run: TestRun): TestRunResult {
+  const { attr, result } = testRunAttr(run);
+  attr.run(BpfCommand.progTestRun, "prog.test_run", `fd ${run.fd}`, 80);
+  return result();
 }
 
 /** Attaches a program to a device through a link (TCX); gives the link's fd. BPF_LINK_CREATE. */

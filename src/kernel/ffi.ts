@@ -110,6 +110,16 @@ export function bpf(command: number, attr: Uint8Array): number {
   return bpfSyscall(sysBpf, command, attr, attr.byteLength) as number;
 }
 
+/** The same in a thread of its own, for what takes long; errno is that thread's and cannot be had. */
+export function bpfAside(command: number, attr: Uint8Array): Promise<number> {
+  return new Promise((resolve, reject) => {
+    bpfSyscall.async(sysBpf, command, attr, attr.byteLength, (error: Error | null, result: number) => {
+      if (error) reject(error);
+      else resolve(result);
+    });
+  });
+}
+
 function numberOfBpf(): number {
   const number = SYS_BPF[process.arch];
   if (number === undefined) throw faults.UNSUPPORTED_MACHINE({ arch: process.arch });
