@@ -42,6 +42,7 @@ const volatile struct texts TEXTS SEC(".rodata.texts");
 #include "stage/fragment.h"
 #include "stage/crowd.h"
 #include "stage/record.h"
+#include "stage/table.h"
 #include "stage/flow.h"
 #include "stage/reply.h"
 #include "stage/related.h"
@@ -50,6 +51,7 @@ const volatile struct texts TEXTS SEC(".rodata.texts");
 #include "stage/masquerade.h"
 #include "stage/open.h"
 #include "stage/route.h"
+#include "stage/move.h"
 
 /* One story per attach point. */
 #include "hook/finish.h"

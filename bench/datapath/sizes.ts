@@ -9,8 +9,8 @@ import { openDatapath } from "../../src/loader/datapath.ts";
 import { openInner } from "../../src/maps/table.ts";
 import { ALL_ON, OBJECT } from "../../test/support/datapath.ts";
 
-/** Records of the flow table by default: bpf-ct-global-tcp-max and bpf-ct-global-any-max. */
-const DEFAULT_RECORDS = 65_536;
+/** Records of an idle node's flow table: src/agent/table-size.ts. */
+const DEFAULT_RECORDS = 16_384;
 
 export interface Sizes {
   /** By program: after the verifier's rewriting and removal of dead code, and walked by it. */

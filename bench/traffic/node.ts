@@ -78,8 +78,8 @@ export class HooklineNode {
   }
 
   #sweepIn(ms: number): void {
-    this.#sweep = setTimeout(() => {
-      const { visited, removed } = this.#datapath.sweep();
+    this.#sweep = setTimeout(async () => {
+      const { visited, removed } = await this.#datapath.sweep();
       this.#sweepIn(sweepIntervalMs(Number(visited - removed), TABLE_SIZE));
     }, ms);
   }

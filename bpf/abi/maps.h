@@ -10,6 +10,9 @@
 
 #define FLOWS_DEFAULT 65536
 #define TABLE_SLOTS 2
+/* Entries of table_use. */
+#define USE_RECORDS 0
+#define USE_SIZE 1
 /* 64 KiB on each processor. */
 #define RECENT_SLOTS 512
 /* As Cilium's: 0 to 31, and more. */
@@ -42,6 +45,20 @@ struct {
 	__type(key, __u32);
 	__array(values, struct reply_table);
 } replies SEC(".maps") DOC("Index of translated flows by the tuple of their replies. Means nothing without its record in flows.");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 65536);
+	__type(key, __u32);
+	__type(value, struct owner);
+} owners SEC(".maps") DOC("How many flows each endpoint has, by its id; 0 is the node. Written by the data plane, read by the agent and the CLI.");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__type(value, __u64);
+} table_use SEC(".maps") DOC("Use of the flow table: 0 its records, written by the data plane; 1 the records that the table in use has room for, written by the agent.");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

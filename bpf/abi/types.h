@@ -68,7 +68,7 @@ struct flow {
 	struct addr xdaddr DOC("destination address after translation (a service's backend); equal to the key's if kept");
 	__be16 xsport DOC("source port after translation");
 	__be16 xdport DOC("destination port after translation");
-	__u32 expires DOC("tick from which the record is dead and its port free");
+	__u32 expires DOC("tick from which the record is dead and its port free; 0 being ended or reopened, 1 and 2 on its way to a larger table");
 	__u32 created DOC("tick of the first packet");
 	__u16 endpoint DOC("id of the local pod that the flow belongs to, 0 the node itself");
 	__u16 proxy_port DOC("host-order port of the proxy that the policy sent the flow to, 0 none");
@@ -124,6 +124,12 @@ struct counter {
 	__u64 bytes DOC("bytes of those packets, link header included");
 };
 
+/* One who has flows: a local pod, or, under id 0, the node. */
+struct owner {
+	__u32 flows DOC("records of the flow table that belong to it");
+	__u32 refused DOC("new flows refused because it holds more than its share of a table that is filling up");
+};
+
 /* What a packet of this tuple was last told at this hook, for the rest of one tick. */
 struct recent {
 	struct flow_key key DOC("the tuple as it arrived");
@@ -147,9 +153,12 @@ struct recent {
 };
 
 struct sweep_result {
-	__u64 mode DOC("set by the caller: bits of enum sweep_mode");
+	__u32 mode DOC("set by the caller: bits of enum sweep_mode");
+	__u32 budget DOC("set by the caller: records and entries to move at most");
 	__u64 visited DOC("records looked at");
 	__u64 removed DOC("records removed because they had expired, or their pod or address is gone");
 	__u64 replies_removed DOC("index entries removed because no live record stood behind them");
 	__u64 masqueraded DOC("live records with a translation");
+	__u64 moved DOC("records and entries moved from the table that is being drained");
+	__u64 left DOC("not 0: something is left to move, or may be");
 };

@@ -44,8 +44,7 @@ enum drop_reason { DROP_REASONS(ENUM_ROW) };
 	X(9, MASQ_POD, "pod traffic that leaves the cluster: masqueraded")     \
 	X(10, MASQ_FORWARDED, "forwarded traffic that is not ours")            \
 	X(11, MASQ_LOCAL, "stays on this node")                                \
-	X(12, MASQ_UNMANAGED, "leaves by a device without our programs")       \
-	X(13, MASQ_NETFILTER, "netfilter masquerades: its rules decide")
+	X(12, MASQ_UNMANAGED, "leaves by a device without our programs")
 
 enum masquerade_rule { MASQUERADE_RULES(ENUM_ROW) };
 
@@ -87,6 +86,7 @@ enum remote_flag { REMOTE_FLAGS(ENUM_ROW) };
 
 #define SWEEP_MODES(X)                                                         \
 	X(1, SWEEP_INDEX, "through the index too, for entries that lost their record") \
+	X(2, SWEEP_MOVE, "nothing but to move what is in the table that is being drained") \
 	X(4, SWEEP_ADDRESSES, "also flows under an address that the node has lost")
 
 enum sweep_mode { SWEEP_MODES(ENUM_ROW) };

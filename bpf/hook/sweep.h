@@ -12,7 +12,6 @@
 struct sweeping {
 	struct sweep_result *result;
 	__u32 now;
-	__u32 slot;
 	__u32 ended;
 	bool again;
 	bool addresses;
@@ -31,13 +30,11 @@ static long sweep_flow(void *table, struct flow_key *in_map, struct flow *f, str
 	struct sweep_result *result = s->result;
 	struct flow_key key = *in_map;
 	__u32 seen = flow_expires(f);
-	__u16 owner;
 
 	if (!s->again)
 		result->visited++;
 	if (alive(seen, s->now)) {
-		owner = f->state & FLOW_INBOUND ? endpoint_id(&key.daddr) : endpoint_id(&key.saddr);
-		if ((f->endpoint && f->endpoint != owner) || (s->addresses && address_gone(f))) {
+		if (owner_gone(f, &key) || (s->addresses && address_gone(f))) {
 			/* A packet may be at work on it: dead from now on, removed by the next walk. */
 			if (flow_swap(f, seen, expiry(s->now, 0)))
 				__sync_fetch_and_or(&s->ended, 1);
@@ -45,7 +42,8 @@ static long sweep_flow(void *table, struct flow_key *in_map, struct flow *f, str
 			result->masqueraded++;
 		}
 	} else if (flow_take(f, seen)) {
-		result->replies_removed += flow_remove(s->slot, f, &key, s->now);
+		result->replies_removed += flow_unindex(f, &key, s->now);
+		flow_delete(table, &key, f->endpoint);
 		result->removed++;
 	}
 	return 0;
@@ -66,16 +64,15 @@ static long sweep_reply(void *table, struct flow_key *in_map, struct reply *r, s
 
 static __always_inline void sweep_flows(__u32 slot, struct sweeping *s)
 {
-	void *table = bpf_map_lookup_elem(&flows, &slot);
+	void *table = flow_table(slot);
 
-	s->slot = slot;
 	if (table)
 		bpf_for_each_map_elem(table, sweep_flow, s, 0);
 }
 
 static __always_inline void sweep_replies(__u32 slot, struct sweeping *s)
 {
-	void *table = bpf_map_lookup_elem(&replies, &slot);
+	void *table = reply_table(slot);
 
 	if (table)
 		bpf_for_each_map_elem(table, sweep_reply, s, 0);
@@ -90,6 +87,12 @@ int sweep(struct sweep_result *result)
 	result->removed = 0;
 	result->replies_removed = 0;
 	result->masqueraded = 0;
+	result->moved = 0;
+	result->left = 0;
+	if (result->mode & SWEEP_MOVE) {
+		move_all(result, s.now);
+		return 0;
+	}
 	sweep_flows(0, &s);
 	sweep_flows(1, &s);
 	if (s.ended) {

@@ -6,11 +6,20 @@
  */
 #pragma once
 
+/* A record that was found and then moved to a larger table is there when one looks again. */
+#define LOOKS 2
+
 /* Whether the record's owner is still who it was: the pod at hand, or the opener's address is still that pod's. Else the
  * address has changed hands and the record is dead, whatever its time says. */
 static __always_inline bool owner_holds(const struct flow *f, const struct pkt *p, const struct addr *opener)
 {
 	return f->endpoint == p->endpoint || f->endpoint == endpoint_id(opener);
+}
+
+/* Whether the pod that a record belongs to is gone, or has lost the address that the flow is with. */
+static __always_inline bool owner_gone(const struct flow *f, const struct flow_key *key)
+{
+	return f->endpoint && f->endpoint != endpoint_id(f->state & FLOW_INBOUND ? &key->daddr : &key->saddr);
 }
 
 /* No translation: the packet leaves with the tuple that it came with. */
@@ -62,15 +71,8 @@ static __always_inline struct flow *flow_of(struct pkt *p)
 	if (p->hook == HOOK_FROM_NET && (f->state & FLOW_XSOURCE))
 		return NULL;
 	p->direction = DIRECTION_REPLY;
-	p->rule = CONFIG.netfilter && f->rule == MASQ_NETFILTER ? MASQ_NETFILTER : MASQ_REPLY;
+	p->rule = MASQ_REPLY;
 	return f;
-}
-
-/* Whether the flow is older than the mode in which netfilter masquerades: such a one stays with the programs to its end. In the
- * stack its next packet would be taken for the first of a flow that the pod opens, and be given another source. */
-static __always_inline bool before_netfilter(const struct pkt *p)
-{
-	return p->direction != DIRECTION_NONE && p->rule != MASQ_NETFILTER;
 }
 
 /* Finds the packet's flow (flow_of), refreshes its record, and takes over its state. Gives the direction. */
@@ -80,10 +82,13 @@ __noinline int flow_find(struct pkt *p)
 
 	if (!p)
 		return DIRECTION_NONE;
-	f = flow_of(p);
-	if (f && !flow_touch(f, p)) {
+#pragma clang loop unroll(disable)
+	for (int look = 0; look < LOOKS; look++) {
+		f = flow_of(p);
+		if (!f || flow_touch(f, p))
+			return p->direction;
 		p->direction = DIRECTION_NONE;
 		keep_tuple(p);
 	}
-	return p->direction;
+	return DIRECTION_NONE;
 }

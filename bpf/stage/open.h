@@ -4,18 +4,41 @@
  */
 #pragma once
 
+/* Whether the same flow has a live record in the other table as well: another CPU made it, on the other side of a growth
+ * (stage/table.h). For who has just made one in `table` and counted it. */
+static __always_inline bool flow_twice(void *table, const struct flow_key *key, const struct pkt *p)
+{
+	void *other = flow_table(1);
+	struct flow *f;
+
+	if (other == table)
+		other = flow_table(0);
+	f = other && other != table ? bpf_map_lookup_elem(other, key) : NULL;
+	return f && flow_alive(f, p->now) && owner_holds(f, p, &key->saddr);
+}
+
+/* Ends the record of this flow in a table, if nobody else is about to. */
+static __always_inline void flow_withdraw(void *table, const struct flow_key *key)
+{
+	struct flow *f = bpf_map_lookup_elem(table, key);
+
+	if (f && flow_take(f, flow_expires(f)))
+		flow_delete(table, key, f->endpoint);
+}
+
 /* Opens the flow again in its own dead record, without writing to a map. A record with another translation, or whose port is
  * not `allowed` any more, is removed instead. False if the flow is still to be opened. */
 __noinline int flow_reopen(struct pkt *p, bool allowed)
 {
+	void *table = flow_table(0);
 	struct flow_key key;
 	struct flow *f;
 	__u32 seen;
 
-	if (!p)
+	if (!p || !table)
 		return false;
 	key = p->key;
-	f = flow_in(0, &key);
+	f = bpf_map_lookup_elem(table, &key);
 	if (!f)
 		return false;
 	seen = flow_expires(f);
@@ -25,8 +48,12 @@ __noinline int flow_reopen(struct pkt *p, bool allowed)
 		return false;
 	if (!allowed || ((f->state ^ p->state) & FLOW_XSOURCE) || f->xsport != p->xsport || f->xdport != p->xdport ||
 	    !addr_equal(&f->xsaddr, &p->xsaddr) || !addr_equal(&f->xdaddr, &p->xdaddr)) {
-		flow_remove(0, f, &key, p->now);
+		flow_remove(f, &key, p->now);
 		return false;
+	}
+	if (f->endpoint != p->endpoint) {
+		count_flow(f->endpoint, -1);
+		count_flow(p->endpoint, 1);
 	}
 	f->created = p->now;
 	f->endpoint = p->endpoint;
@@ -36,6 +63,11 @@ __noinline int flow_reopen(struct pkt *p, bool allowed)
 	f->rule = p->rule;
 	f->identity = p->identity;
 	flow_give(f, expiry(p->now, flow_timeout(p->key.proto, p->state)));
+	if (flow_twice(table, &key, p)) {
+		if (flow_take(f, flow_expires(f)))
+			flow_remove(f, &key, p->now);
+		return false;
+	}
 	p->fresh = 1;
 	p->direction = DIRECTION_FORWARD;
 	return true;
@@ -45,9 +77,8 @@ __noinline int flow_reopen(struct pkt *p, bool allowed)
 __noinline int flow_create(struct pkt *p)
 {
 	struct flow made = {};
+	void *table = flow_table(0);
 	struct flow_key key;
-	__u32 slot = 0;
-	void *table;
 	int err;
 
 	if (!p)
@@ -63,17 +94,19 @@ __noinline int flow_create(struct pkt *p)
 	made.state = p->state;
 	made.rule = p->rule;
 	made.identity = p->identity;
-	p->fresh = 1;
-	p->direction = DIRECTION_FORWARD;
-	table = bpf_map_lookup_elem(&flows, &slot);
 	if (!table)
 		return drop(p, DROP_CT_INSERT_FAILED);
 	err = bpf_map_update_elem(table, &key, &made, BPF_NOEXIST);
-	if (err == 0)
-		return 0;
-	p->fresh = 0;
-	p->direction = DIRECTION_NONE;
-	return err == -EEXIST ? err : drop(p, DROP_CT_INSERT_FAILED);
+	if (err)
+		return err == -EEXIST ? err : drop(p, DROP_CT_INSERT_FAILED);
+	count_flow(p->endpoint, 1);
+	if (flow_twice(table, &key, p)) {
+		flow_withdraw(table, &key);
+		return -EEXIST;
+	}
+	p->fresh = 1;
+	p->direction = DIRECTION_FORWARD;
+	return 0;
 }
 
 /* Makes the record of a flow without translation. If another CPU opened it at the same time, that is as good. */
@@ -127,7 +160,7 @@ __noinline int flow_strayed(struct pkt *p)
 	for (slot = 0; slot < 2; slot++) {
 		f = flow_in(slot, &key);
 		if (f && flow_take(f, flow_expires(f)))
-			flow_remove(slot, f, &key, p->now);
+			flow_remove(f, &key, p->now);
 	}
 	p->direction = DIRECTION_NONE;
 	p->state = 0;

@@ -11,8 +11,6 @@
  */
 #pragma once
 
-#define EEXIST 17
-
 /* Lies in map searches: on the stack the verifier would follow every value that it can have. */
 struct search {
 	struct flow_key tuple; /* of the replies; dport is the port tried */
@@ -91,15 +89,10 @@ static __always_inline void held_until(struct search *s, __u32 tick)
 		s->until = tick;
 }
 
-static __always_inline bool claim(struct search *s, __u64 flags)
+static __always_inline bool claim(struct search *s)
 {
-	__u32 slot = 0;
-	void *table = bpf_map_lookup_elem(&replies, &slot);
-	int err;
+	int err = reply_insert(&s->tuple, &s->mine);
 
-	if (!table)
-		return false;
-	err = bpf_map_update_elem(table, &s->tuple, &s->mine, flags);
 	if (err)
 		held_until(s, s->mine.claim + 1);
 	if (err && err != -EEXIST)
@@ -107,9 +100,8 @@ static __always_inline bool claim(struct search *s, __u64 flags)
 	return err == 0;
 }
 
-/* The dead flow that an entry in a slot stands for, with what its record was judged by; NULL if its port is not to be had. */
-static __always_inline struct flow *holder_dead(const struct reply *r, __u32 slot, struct search *s, struct flow_key *opener,
-						__u32 *seen)
+/* The dead flow that an entry stands for, with what its record was judged by; NULL if its port is not to be had. */
+static __always_inline struct flow *holder_dead(const struct reply *r, struct search *s, struct flow_key *opener, __u32 *seen)
 {
 	struct flow *f = flow_behind(r, &s->tuple, opener);
 	__u32 now = s->mine.claim;
@@ -126,10 +118,7 @@ static __always_inline struct flow *holder_dead(const struct reply *r, __u32 slo
 			return NULL;
 		}
 	}
-	if (flow_in(slot, opener) == f)
-		return f;
-	held_until(s, now + TICKS_SECOND);
-	return NULL;
+	return f;
 }
 
 /* Ends the flow and claims its port. The entry in use is replaced as a whole: no reader finds half of it, and the port is not
@@ -137,18 +126,22 @@ static __always_inline struct flow *holder_dead(const struct reply *r, __u32 slo
 static __always_inline bool take_over(struct flow *f, __u32 seen, __u32 slot, struct search *s,
 				      const struct flow_key *opener)
 {
+	void *table = reply_table(0);
 	bool won;
 
-	if (!flow_take(f, seen)) {
+	if (!table || !flow_take(f, seen)) {
 		held_until(s, s->mine.claim + 1);
 		return false;
 	}
 	if (slot) {
-		flow_remove(slot, f, opener, s->mine.claim);
-		return claim(s, BPF_NOEXIST);
+		reply_delete(slot, &s->tuple, opener);
+		won = claim(s);
+	} else {
+		won = bpf_map_update_elem(table, &s->tuple, &s->mine, BPF_EXIST) == 0;
 	}
-	won = claim(s, BPF_EXIST);
-	flow_forget(slot, opener);
+	flow_forget(f, opener);
+	if (!won)
+		held_until(s, s->mine.claim + 1);
 	return won;
 }
 
@@ -172,7 +165,7 @@ static __noinline void port_take(struct walk *w, __u32 port, bool hopeful)
 		r = reply_in(1, &s->tuple);
 	}
 	if (r) {
-		dead = hopeful ? NULL : holder_dead(r, slot, s, &opener, &seen);
+		dead = hopeful ? NULL : holder_dead(r, s, &opener, &seen);
 		if (!dead)
 			return;
 	}
@@ -180,5 +173,5 @@ static __noinline void port_take(struct walk *w, __u32 port, bool hopeful)
 		held_until(s, s->mine.claim + TICKS_SECOND);
 		return;
 	}
-	s->found = dead ? take_over(dead, seen, slot, s, &opener) : claim(s, BPF_NOEXIST);
+	s->found = dead ? take_over(dead, seen, slot, s, &opener) : claim(s);
 }

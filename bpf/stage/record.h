@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* The life of a record and of its index entry, for stage/flow.h, stage/port.h, stage/open.h and the sweep. One word decides,
- * flow.expires: ahead of now, alive; behind, dead; FLOW_TAKEN, somebody is ending or reopening it. It changes by
- * compare-and-swap only, from the value by which the record was judged; whoever loses leaves the record alone.
+ * flow.expires: ahead of now, alive; behind, dead; FLOW_TAKEN, somebody is ending or reopening it, or it has moved to a larger
+ * table; FLOW_MOVING, alive and on its way there. It changes by compare-and-swap only, from the value by which the record was
+ * judged; whoever loses leaves the record alone.
  *
  * Whoever takes a record owns it and the entry that names it. The translation in a record never changes: a flow with
  * another translation gets another record. So no reader ever sees half of one.
@@ -9,6 +10,9 @@
 #pragma once
 
 #define FLOW_TAKEN 0
+#define FLOW_MOVING 1
+/* As FLOW_MOVING, and a packet has come meanwhile: the mover refreshes the record in its place. */
+#define FLOW_TOUCHED 2
 /* 61 ticks are 1.02 s: a record's time is moved no more often, so a busy flow does not write to its cache line. */
 #define TICKS_SECOND 61
 #define FLOW_CLOSED (FLOW_OPENER_FIN | FLOW_REPLIER_FIN)
@@ -21,7 +25,9 @@ static __always_inline __u32 flow_expires(const struct flow *f)
 
 static __always_inline bool alive(__u32 expires, __u32 now)
 {
-	return expires != FLOW_TAKEN && (__s32)(expires - now) > 0;
+	if (expires <= FLOW_TOUCHED)
+		return expires != FLOW_TAKEN;
+	return (__s32)(expires - now) > 0;
 }
 
 static __always_inline bool flow_alive(const struct flow *f, __u32 now)
@@ -37,7 +43,7 @@ static __always_inline bool flow_swap(struct flow *f, __u32 seen, __u32 expires)
 /* True for one CPU only, which then owns the record and its entry. */
 static __always_inline bool flow_take(struct flow *f, __u32 seen)
 {
-	return seen != FLOW_TAKEN && flow_swap(f, seen, FLOW_TAKEN);
+	return seen > FLOW_TOUCHED && flow_swap(f, seen, FLOW_TAKEN);
 }
 
 /* Both sides have said that it is over. */
@@ -59,28 +65,13 @@ static __always_inline __u32 expiry(__u32 now, __u32 timeout)
 {
 	__u32 at = now + timeout;
 
-	return at == FLOW_TAKEN ? 1 : at;
+	return at <= FLOW_TOUCHED ? FLOW_TOUCHED + 1 : at;
 }
 
 /* Lets others see what was written to the record before they see that it is alive. */
 static __always_inline void flow_give(struct flow *f, __u32 expires)
 {
 	__sync_lock_test_and_set(&f->expires, expires);
-}
-
-static __always_inline struct flow *flow_in(__u32 slot, const struct flow_key *key)
-{
-	void *table = bpf_map_lookup_elem(&flows, &slot);
-
-	return table ? bpf_map_lookup_elem(table, key) : NULL;
-}
-
-/* The record under a tuple, dead or alive, from the table in use or from the one being drained. */
-static __always_inline struct flow *flow_get(const struct flow_key *key)
-{
-	struct flow *f = flow_in(0, key);
-
-	return f ? f : flow_in(1, key);
 }
 
 /* Adds state bits without losing those that the other side's packet adds at the same time on another CPU. Gives all bits. */
@@ -96,7 +87,7 @@ static __always_inline __u8 flow_add_state(struct flow *f, __u8 bits)
 static __always_inline bool flow_restart(struct flow *f, struct pkt *p, __u32 seen)
 {
 	if (!flow_take(f, seen))
-		return flow_alive(f, p->now);
+		return seen > FLOW_TOUCHED && flow_alive(f, p->now);
 	p->state = f->state & ~(FLOW_CLOSED | FLOW_RESET | FLOW_REPLIED);
 	p->fresh = 1;
 	f->state = p->state;
@@ -125,12 +116,28 @@ static __noinline void flow_close(const struct flow *f, __u8 proto, __u32 now)
 	crowd_release(&tuple, now);
 }
 
+/* Moves the record's time on. False if the record died or went to another table meanwhile. */
+static __always_inline bool flow_refresh(struct flow *f, __u32 seen, __u32 expires, __u32 now)
+{
+	if (seen > FLOW_TOUCHED) {
+		if (expires - seen + TICKS_SECOND <= 2 * TICKS_SECOND || flow_swap(f, seen, expires))
+			return true;
+		/* Another CPU that moved it on was as right as this one; one that took it was faster. */
+		seen = flow_expires(f);
+		if (seen > FLOW_TOUCHED)
+			return alive(seen, now);
+	}
+	if (seen == FLOW_MOVING && flow_swap(f, seen, FLOW_TOUCHED))
+		return true;
+	return flow_expires(f) == FLOW_TOUCHED;
+}
+
 /* The state after this packet (RFC 9293 3.3.2, in as many steps as translation needs), and the record's new time. False if the
- * record died meanwhile: then the packet is no part of it. */
+ * record died or moved meanwhile: then whoever found it looks once more. */
 static __always_inline bool flow_touch(struct flow *f, struct pkt *p)
 {
 	__u8 add = p->direction == DIRECTION_REPLY ? FLOW_REPLIED : 0;
-	__u32 seen = flow_expires(f), expires;
+	__u32 seen = flow_expires(f);
 	__u8 state = f->state, before = state;
 	bool kept;
 
@@ -144,13 +151,15 @@ static __always_inline bool flow_touch(struct flow *f, struct pkt *p)
 	}
 	if (p->tcp_flags && p->opens && p->direction == DIRECTION_FORWARD && flow_closed(state))
 		return flow_restart(f, p, seen);
-	if ((state | add) != state)
+	if ((state | add) != state) {
 		state = flow_add_state(f, add);
+		/* What is added after the mover has looked for the last time stays behind. */
+		if (flow_expires(f) == FLOW_TAKEN)
+			return false;
+	}
 	p->state = state;
-	expires = expiry(p->now, flow_timeout(p->key.proto, state));
-	/* Another CPU that moved it was as right as this one; one that took it was faster. */
-	kept = expires - seen + TICKS_SECOND <= 2 * TICKS_SECOND || flow_swap(f, seen, expires);
+	kept = flow_refresh(f, seen, expiry(p->now, flow_timeout(p->key.proto, state)), p->now);
 	if (flow_closed(state) && !flow_closed(before))
 		flow_close(f, p->key.proto, p->now);
-	return kept || flow_alive(f, p->now);
+	return kept;
 }

@@ -25,20 +25,6 @@ static __noinline struct flow *flow_behind(const struct reply *r, const struct f
 	return f;
 }
 
-static __always_inline struct reply *reply_in(__u32 slot, const struct flow_key *tuple)
-{
-	void *table = bpf_map_lookup_elem(&replies, &slot);
-
-	return table ? bpf_map_lookup_elem(table, tuple) : NULL;
-}
-
-static __noinline struct reply *reply_get(const struct flow_key *tuple)
-{
-	struct reply *r = reply_in(0, tuple);
-
-	return r ? r : reply_in(1, tuple);
-}
-
 /* A packet from outside to an address of the node: is it the answer to a translated flow? Sets what flow_find sets, the
  * owner, and where to deliver (out_ifindex is 0 for a flow of the node itself). Gives the direction.
  */
@@ -50,50 +36,26 @@ __noinline int flow_reply(struct pkt *p)
 
 	if (!p || (p->opens && p->key.proto != IPPROTO_TCP && p->key.proto != IPPROTO_UDP))
 		return DIRECTION_NONE;
-	key = p->key;
-	r = reply_get(&key);
-	if (!r)
-		return DIRECTION_NONE;
-	f = flow_behind(r, &p->key, &key);
-	if (!f)
-		return DIRECTION_NONE;
-	p->endpoint = endpoint_at(p, &key.saddr);
-	if (p->endpoint != f->endpoint)
-		return DIRECTION_NONE;
-	p->direction = DIRECTION_REPLY;
-	if (!flow_touch(f, p)) {
+#pragma clang loop unroll(disable)
+	for (int look = 0; look < LOOKS; look++) {
+		key = p->key;
+		r = reply_get(&key);
+		f = r ? flow_behind(r, &p->key, &key) : NULL;
+		if (!f)
+			return DIRECTION_NONE;
+		p->endpoint = endpoint_at(p, &key.saddr);
+		if (p->endpoint != f->endpoint)
+			return DIRECTION_NONE;
+		p->direction = DIRECTION_REPLY;
+		if (flow_touch(f, p)) {
+			p->rule = f->rule;
+			p->xsaddr = key.daddr;
+			p->xdaddr = key.saddr;
+			p->xsport = p->key.sport;
+			p->xdport = key.sport;
+			return DIRECTION_REPLY;
+		}
 		p->direction = DIRECTION_NONE;
-		return DIRECTION_NONE;
 	}
-	p->rule = f->rule;
-	p->xsaddr = key.daddr;
-	p->xdaddr = key.saddr;
-	p->xsport = p->key.sport;
-	p->xdport = key.sport;
-	return DIRECTION_REPLY;
-}
-
-static __always_inline void flow_forget(__u32 slot, const struct flow_key *key)
-{
-	void *table = bpf_map_lookup_elem(&flows, &slot);
-
-	if (table)
-		bpf_map_delete_elem(table, key);
-}
-
-/* For the CPU that has taken the record under `key` in a slot: deletes the entry that names it, then the record. `key` must not
- * point into the map. Gives the number of entries deleted. */
-static __always_inline int flow_remove(__u32 slot, const struct flow *f, const struct flow_key *key, __u32 now)
-{
-	void *table = bpf_map_lookup_elem(&replies, &slot);
-	struct flow_key tuple = {};
-	int entries = 0;
-
-	flow_reply_tuple(&tuple, f, key->proto);
-	if (table && (f->state & FLOW_XSOURCE))
-		entries = bpf_map_delete_elem(table, &tuple) == 0;
-	flow_forget(slot, key);
-	if (entries)
-		crowd_release(&tuple, now);
-	return entries;
+	return DIRECTION_NONE;
 }

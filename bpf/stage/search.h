@@ -269,19 +269,18 @@ __noinline int port_again(struct __sk_buff *skb, struct pkt *p)
 /* Gives back a claim that this packet has just made. No part of flow_open, whose frame the search needs (512 bytes in all). */
 __noinline int port_release(struct pkt *p)
 {
-	struct flow_key tuple = {};
-	__u32 slot = 0;
-	void *table = bpf_map_lookup_elem(&replies, &slot);
+	struct flow_key tuple = {}, opener;
 
 	if (!p)
 		return 0;
+	opener = p->key;
 	tuple.saddr = p->xdaddr;
 	tuple.daddr = p->xsaddr;
 	tuple.sport = p->xdport;
 	tuple.dport = p->xsport;
 	tuple.proto = p->key.proto;
-	if (table)
-		bpf_map_delete_elem(table, &tuple);
+	reply_delete(1, &tuple, &opener);
+	reply_delete(0, &tuple, &opener);
 	crowd_release(&tuple, p->now);
 	return 0;
 }

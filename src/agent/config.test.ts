@@ -29,7 +29,7 @@ test("defaults read well and are what Cilium's are, but for masquerading in BPF 
   assert.equal(config["enable-bpf-masquerade"], true);
   assert.equal(config["routing-mode"], "native");
   assert.equal(config["bpf-ct-timeout-regular-tcp"], 8000);
-  assert.equal(config["bpf-ct-global-tcp-max"] + config["bpf-ct-global-any-max"], 65536);
+  assert.equal(config["bpf-ct-global-tcp-max"] + config["bpf-ct-global-any-max"], 786432);
 });
 
 test("a later layer wins and says where its value stands", () => {
@@ -82,6 +82,14 @@ for (const [key, value, why] of refusals) {
   });
 }
 
+test("iptables mode is refused with what to do instead", () => {
+  const { faults } = resolveConfig([configMap({ "enable-bpf-masquerade": "false" })]);
+  assert.match(
+    faults[0]?.detail ?? "",
+    /masquerading by iptables is not in this release; to switch .* off set/,
+  );
+});
+
 test("all wrong values are told at once, unknown keys apart", () => {
   const { config, faults, unknown } = resolveConfig([
     configMap({ mtu: "x", devices: "eth0", "enable-ipv4": "y", "kube-proxy-replacement": "true" }),
@@ -109,7 +117,7 @@ test("values that contradict each other are refused", () => {
   assert.deepEqual(why({ "enable-ipv4": "false", "enable-ipv6": "false" }), [
     "CONFIG_CONFLICT data.enable-ipv6: false, and so is enable-ipv4: pods would have no addresses",
   ]);
-  assert.equal(why({ "bpf-nat-global-max": "70000" }).length, 1);
+  assert.equal(why({ "bpf-nat-global-max": "800000" }).length, 1);
   assert.equal(why({ "masquerade-port-range": "30000,32000" }).length, 1);
 });
 

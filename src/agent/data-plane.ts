@@ -11,38 +11,23 @@ import { type Datapath, openDatapath } from "../loader/datapath.ts";
 import type { NodeConfig } from "../maps/gen/config.ts";
 import { MAPS } from "../maps/gen/maps.ts";
 import { DeviceFlag, RemoteFlag } from "../maps/gen/verdict.ts";
-import { Reconciler, type ReconcileStatus } from "../maps/reconcile.ts";
-import {
-  type MapName,
-  openInner,
-  type KeyOf as RowKeyOf,
-  type ValueOf as RowValueOf,
-  type Table,
-  type TableOf,
-} from "../maps/table.ts";
+import { Reconciler } from "../maps/reconcile.ts";
+import type { MapName, KeyOf as RowKeyOf, ValueOf as RowValueOf, Table, TableOf } from "../maps/table.ts";
 import { prepareBpffs } from "./bpffs.ts";
 import { faults } from "./faults.ts";
+import { FlowTable } from "./flow-table.ts";
 import type { TableSizes } from "./node-config.ts";
 import type { AgentPlan } from "./plan.ts";
 import type { MapFill, ReconcilerStatus } from "./status.ts";
-import { sweepIntervalMs } from "./sweep-interval.ts";
+import { firstSize } from "./table-size.ts";
 
 export interface DataPlaneOptions {
   readonly objectPath: string;
   readonly bpfRoot: string;
   readonly config: NodeConfig;
+  /** The most that the tables may have. */
   readonly sizes: TableSizes;
   readonly log: Log;
-}
-
-/** What sweeps have done, for `status`. */
-export interface SweepState {
-  runs: number;
-  removed: number;
-  records: number;
-  lastMs: number;
-  totalMs: number;
-  intervalMs: number;
 }
 
 const KEPT = [
@@ -59,19 +44,6 @@ type KeyOf<N extends Kept> = RowKeyOf<(typeof MAPS)[N]>;
 type ValueOf<N extends Kept> = RowValueOf<(typeof MAPS)[N]>;
 type Reconcilers = { readonly [N in Kept]: Reconciler<KeyOf<N>, ValueOf<N>> };
 
-function innerSize(bpfRoot: string, name: "flows" | "replies"): number {
-  const tables = openInner(bpfRoot, name);
-  const size = tables[0]?.maxEntries ?? 0;
-  for (const table of tables) table.close();
-  return size;
-}
-
-/** A reconciler's state as it is reported, with the first of its failures. */
-export function reconcilerRow(status: ReconcileStatus): ReconcilerStatus {
-  const { map, desired, realised, pending, errors, generation, failures } = status;
-  return { map, desired, realised, pending, errors, generation, failures: failures.slice(0, 20) };
-}
-
 /** One loaded data plane. All methods are synchronous. */
 export class DataPlane {
   readonly #datapath: Datapath;
@@ -86,19 +58,9 @@ export class DataPlane {
   readonly #deviceFaults = new Map<number, Fault>();
   /** What each map was last asked to hold, as text: a map whose contents do not change is not read again. */
   readonly #asked = new Map<Kept, string>();
-  readonly #flowsSize: number;
-  readonly #repliesSize: number;
+  /** Its size, its growth, its sweeps. */
+  readonly flowTable: FlowTable;
   #loaded: string;
-  readonly sweepState: SweepState = {
-    runs: 0,
-    removed: 0,
-    records: 0,
-    lastMs: 0,
-    totalMs: 0,
-    intervalMs: sweepIntervalMs(0, 1),
-  };
-  #sweepTimer: NodeJS.Timeout | undefined;
-
   /** Loads; pinned maps are taken over with their entries. @throws the faults of the loader */
   constructor(options: DataPlaneOptions) {
     this.#log = options.log;
@@ -107,11 +69,10 @@ export class DataPlane {
       objectPath: options.objectPath,
       bpfRoot: options.bpfRoot,
       config: options.config,
-      sizes: options.sizes,
+      sizes: { ...options.sizes, ...firstSize(options.sizes) },
     });
     this.#loaded = JSON.stringify(options.config);
-    this.#flowsSize = innerSize(options.bpfRoot, "flows");
-    this.#repliesSize = innerSize(options.bpfRoot, "replies");
+    this.flowTable = new FlowTable({ datapath: this.#datapath, max: options.sizes, log: options.log });
     const keep = <N extends Kept>(name: N): Reconciler<KeyOf<N>, ValueOf<N>> =>
       new Reconciler(this.#datapath.table(name) as unknown as Table<KeyOf<N>, ValueOf<N>>);
     this.#reconcilers = {
@@ -142,7 +103,7 @@ export class DataPlane {
         this.#deviceFaults.delete(ifindex);
         this.#datapath.detachPod(ifindex);
       },
-      sweep: () => this.sweep(),
+      sweep: () => this.flowTable.sweep(),
     };
   }
 
@@ -184,7 +145,7 @@ export class DataPlane {
     const before = this.#addresses;
     this.#addresses = addresses;
     if (before === undefined || [...before.keys()].some((address) => !addresses.has(address)))
-      this.sweep(true);
+      void this.flowTable.sweep(true);
   }
 
   #keep<N extends Kept, T>(name: N, items: readonly T[], entry: (item: T) => [KeyOf<N>, ValueOf<N>]): void {
@@ -272,35 +233,11 @@ export class DataPlane {
     if (restored.length > 0) this.#log.warn({ pins: restored }, "pins were gone; pinned again");
   }
 
-  /** What the options ask of the tables that were taken over with another size, in sentences. */
+  /** What the options ask of maps that cannot follow, in sentences. */
   sizeProblems(wanted: TableSizes): string[] {
-    const problem = (name: string, is: number, want: number): string[] =>
-      is === want
-        ? []
-        : [`${name} was made with room for ${is} records and keeps it; the options ask for ${want}`];
     const datagrams = this.#datapath.maps.find(({ name }) => name === "frag_datagrams")?.maxEntries ?? 0;
-    return [
-      ...problem("frag_datagrams", datagrams, wanted.frag_datagrams),
-      ...problem("flows", this.#flowsSize, wanted.flows),
-      ...problem("replies", this.#repliesSize, wanted.replies),
-    ];
-  }
-
-  /** Sweeps now; the next sweep follows by itself. */
-  sweep(addresses = false): void {
-    try {
-      const run = this.#datapath.sweep(addresses);
-      this.sweepState.runs++;
-      this.sweepState.removed += Number(run.removed);
-      this.sweepState.records = Number(run.visited - run.removed);
-      this.sweepState.lastMs = run.durationMs;
-      this.sweepState.totalMs += run.durationMs;
-    } catch (thrown) {
-      this.#log.error({ err: thrown }, "sweep failed");
-    }
-    this.sweepState.intervalMs = sweepIntervalMs(this.sweepState.records, this.#flowsSize);
-    clearTimeout(this.#sweepTimer);
-    this.#sweepTimer = setTimeout(() => this.sweep(), this.sweepState.intervalMs);
+    const kept = `frag_datagrams was made with room for ${datagrams} records and keeps it; the options ask for ${wanted.frag_datagrams}`;
+    return [...(datagrams === wanted.frag_datagrams ? [] : [kept]), ...this.flowTable.problems()];
   }
 
   isAttached(ifindex: number): boolean {
@@ -328,24 +265,36 @@ export class DataPlane {
   }
 
   reconcilers(): ReconcilerStatus[] {
-    return KEPT.map((name) => reconcilerRow(this.#reconcilers[name].status()));
+    return KEPT.map((name) => {
+      const { desired, realised, pending, errors, generation, failures } = this.#reconcilers[name].status();
+      return {
+        map: name,
+        desired,
+        realised,
+        pending,
+        errors,
+        generation,
+        failures: failures.slice(0, 20).map(({ key, error }) => ({ key, error })),
+      };
+    });
   }
 
-  /** Fill as it is known without reading the maps: what the agent wrote, and what the last sweep left. */
+  /** Fill as it is known without reading the maps: what the agent wrote, and what the data plane counts. */
   fills(): MapFill[] {
+    const flows = this.flowTable.report();
     const kept = new Map(this.reconcilers().map((r) => [r.map, r.realised]));
     return this.#datapath.maps
       .filter(({ name }) => (kept.has(name) && MAPS[name].typeName !== "array") || name === "flows")
       .map(({ name, maxEntries }) =>
         name === "flows"
-          ? { name, type: "hash", entries: this.sweepState.records, maxEntries: this.#flowsSize }
+          ? { name, type: "hash", entries: flows.records, maxEntries: flows.size }
           : { name, type: MAPS[name].typeName, entries: kept.get(name) ?? 0, maxEntries },
       );
   }
 
   /** Closes what this process holds; everything stays attached and pinned. */
   close(): void {
-    clearTimeout(this.#sweepTimer);
+    this.flowTable.close();
     for (const name of KEPT) this.#reconcilers[name].close();
     this.#datapath.close();
   }

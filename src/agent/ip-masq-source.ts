@@ -62,8 +62,7 @@ export class IpMasqSource {
   }
 
   get faults(): readonly Fault[] {
-    const unwatched = this.#file.fault;
-    return unwatched === undefined ? this.#faults : [...this.#faults, unwatched];
+    return this.#faults;
   }
 
   /** Whether there is a newer document than the one in force, which cannot be used. */

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every field of the data plane's configuration has exactly one option, and values reach it in the right units.
+// Every field of the data plane's configuration has exactly one option; values reach it in the right units; and the
+// line that `status` prints of it.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { nodeConfigFields } from "../maps/gen/config.ts";
 import { resolveConfig } from "./config.ts";
+import { masqueradingLine } from "./masquerading-line.ts";
 import { nodeConfig, tableSizes } from "./node-config.ts";
 import { OPTION_NAMES, OPTIONS, type Option } from "./options.ts";
 
@@ -41,7 +43,7 @@ test("fields: switches, ticks, and masquerading only in a family that is on", ()
 });
 
 test("table sizes: Cilium's tracking sizes add up, the index follows unless it is given, fragments have their own", () => {
-  assert.deepEqual(tableSizes(given()), { flows: 65536, replies: 65536, frag_datagrams: 8192 });
+  assert.deepEqual(tableSizes(given()), { flows: 786432, replies: 786432, frag_datagrams: 8192 });
   assert.deepEqual(
     tableSizes(
       given({
@@ -55,15 +57,27 @@ test("table sizes: Cilium's tracking sizes add up, the index follows unless it i
   );
 });
 
-test("where netfilter masquerades the programs do not, and the stack routes", () => {
-  const { netfilter, hostRouting, masqueradeIpv4, masqueradeIpv6 } = nodeConfig(given(), "iptables");
-  assert.deepEqual(
-    { netfilter, hostRouting, masqueradeIpv4, masqueradeIpv6 },
-    {
-      netfilter: 1,
-      hostRouting: 0,
-      masqueradeIpv4: 0,
-      masqueradeIpv6: 0,
-    },
-  );
-});
+const base = {
+  ipv4: true,
+  ipv6: true,
+  devices: ["eth0", "eth1"],
+  withDevices: true,
+  nativeRoutingCidr4: "10.0.0.0/8",
+  nativeRoutingCidr6: "fd00::/48",
+  ipMasqAgent: false,
+};
+const lines: [change: Partial<typeof base>, expected: string][] = [
+  [{}, "BPF\t[eth0, eth1]\t10.0.0.0/8 fd00::/48 [IPv4: Enabled, IPv6: Enabled]"],
+  [
+    { ipMasqAgent: true },
+    "BPF (ip-masq-agent)\t[eth0, eth1]\t10.0.0.0/8 fd00::/48 [IPv4: Enabled, IPv6: Enabled]",
+  ],
+  [{ ipv6: false, nativeRoutingCidr6: "" }, "BPF\t[eth0, eth1]\t10.0.0.0/8  [IPv4: Enabled, IPv6: Disabled]"],
+  [{ ipv4: false, ipv6: false }, "Disabled"],
+  [{ withDevices: false }, "BPF\t10.0.0.0/8 fd00::/48 [IPv4: Enabled, IPv6: Enabled]"],
+];
+for (const [change, expected] of lines) {
+  test(`Masquerading: ${JSON.stringify(expected)}`, () => {
+    assert.equal(masqueradingLine({ ...base, ...change }), expected);
+  });
+}

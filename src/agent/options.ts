@@ -71,29 +71,18 @@ export const OPTIONS = {
   "enable-bpf-masquerade": option({
     type: bool,
     default: "true",
-    text: "Masquerade in BPF; false: by iptables, through the node's stack. Cilium's default is false.",
+    text: "Masquerade in BPF. Cilium's default is false; this release has no iptables mode, so false is refused.",
     when: "load",
-    fields: ["netfilter"],
     helm: "bpf.masquerade",
-  }),
-  "egress-masquerade-interfaces": option({
-    type: list,
-    default: "",
-    text: "In iptables mode, masquerade on these devices only, `eth+` for all that begin with eth. Empty: the native devices.",
-    when: "live",
-    helm: "egressMasqueradeInterfaces",
-  }),
-  "iptables-random-fully": option({
-    type: bool,
-    default: "false",
-    text: "In iptables mode, choose source ports at random also where the pod's own is free.",
-    when: "live",
-    helm: "iptablesRandomFully",
+    refuse: (value) =>
+      value
+        ? undefined
+        : "masquerading by iptables is not in this release; to switch masquerading off set enable-ipv4-masquerade and enable-ipv6-masquerade to false",
   }),
   "enable-remote-node-masquerade": option({
     type: bool,
     default: "false",
-    text: "Masquerade also what pods send to the addresses of other nodes; BPF mode only.",
+    text: "Masquerade also what pods send to the addresses of other nodes.",
     when: "load",
     fields: ["masqueradeRemoteNodes"],
     helm: "enableRemoteNodeMasquerade",
@@ -195,22 +184,22 @@ export const OPTIONS = {
   }),
   "bpf-ct-global-tcp-max": option({
     type: tableSize,
-    default: "43690",
-    text: "TCP's share of the flow table, which has as many records as this and bpf-ct-global-any-max together.",
+    default: "524288",
+    text: "TCP's share of the flow table, which grows to as many records as this and bpf-ct-global-any-max together.",
     when: "load",
     helm: "bpf.ctTcpMax",
   }),
   "bpf-ct-global-any-max": option({
     type: tableSize,
-    default: "21846",
-    text: "The share of the flow table that other protocols add to bpf-ct-global-tcp-max.",
+    default: "262144",
+    text: "The share of the flow table that other protocols add to bpf-ct-global-tcp-max. It begins with room for 16384.",
     when: "load",
     helm: "bpf.ctAnyMax",
   }),
   "bpf-nat-global-max": option({
     type: integer(0, 16_777_216),
     default: "0",
-    text: "Records of the index of translated flows; 0: as many as the flow table has. Never more than that.",
+    text: "Most entries of the index of translated flows; 0: as many as the flow table has. Never more than that.",
     when: "load",
     helm: "bpf.natMax",
   }),

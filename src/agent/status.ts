@@ -32,6 +32,20 @@ export interface MapFill {
   readonly bytes?: number;
 }
 
+/** The flow table's size and how it got there. */
+export interface FlowTableReport {
+  /** Records now, dead ones that no sweep has seen included. */
+  readonly records: number;
+  /** Records that the table in use has room for. */
+  readonly size: number;
+  /** What it may grow to. */
+  readonly maximum: number;
+  /** The growth under way: room before and after it. */
+  readonly growing: { readonly from: number; readonly to: number } | null;
+  readonly growths: number;
+  readonly lastGrowthMs: number;
+}
+
 export interface DeviceReport {
   readonly name: string;
   readonly ifindex: number;
@@ -56,8 +70,7 @@ export interface MasqueradeReport {
   readonly line: string;
   readonly ipv4: boolean;
   readonly ipv6: boolean;
-  /** The mode in force. */
-  readonly mode: "BPF" | "IPTables" | "Disabled";
+  readonly mode: "BPF" | "Disabled";
   readonly ipMasqAgent: {
     readonly enabled: boolean;
     /** The document in force: a ConfigMap, a file, or the defaults. */
@@ -103,6 +116,8 @@ export interface StatusReport {
   readonly reconcilers: readonly ReconcilerStatus[];
   readonly maps: readonly MapFill[];
   readonly monitor: { readonly clients: number; readonly events: number; readonly lost: number };
+  /** null before the data plane is loaded. */
+  readonly flowTable: FlowTableReport | null;
   readonly sweep: {
     readonly runs: number;
     readonly lastMs: number;

@@ -25,12 +25,12 @@ import { readSample } from "./metrics-sample.ts";
 import { MetricsServer } from "./metrics-server.ts";
 import { AgentApiServer, type AgentView } from "./server.ts";
 
-function sweepNow(agent: Agent): { removed: number } {
-  const { dataPlane } = agent;
-  if (dataPlane === undefined) throw faults.NO_DATA_PLANE();
-  const before = dataPlane.sweepState.removed;
-  dataPlane.sweep();
-  return { removed: dataPlane.sweepState.removed - before };
+async function sweepNow(agent: Agent): Promise<{ removed: number }> {
+  const table = agent.dataPlane?.flowTable;
+  if (table === undefined) throw faults.NO_DATA_PLANE();
+  const before = table.sweepState.removed;
+  await table.sweep();
+  return { removed: table.sweepState.removed - before };
 }
 
 function viewOf(agent: Agent, metrics: Metrics): AgentView {

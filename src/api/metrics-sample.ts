@@ -176,7 +176,7 @@ export async function readSample(agent: Agent): Promise<Sample> {
     report: statusReport(agent),
     packets: dataPlane === undefined ? [] : readPackets(dataPlane),
     cidrs: agent.pods.cidrCounts(),
-    sweepSeconds: (dataPlane?.sweepState.totalMs ?? 0) / 1000,
+    sweepSeconds: (dataPlane?.flowTable.sweepState.totalMs ?? 0) / 1000,
     eventsLostInKernel: dataPlane === undefined ? 0 : readLost(dataPlane),
     eventsUnread: agent.flows.unread,
     configFaults: agent.config.faults.length,

@@ -55,6 +55,12 @@ const byHook =
       reasonText(count.reason),
     ]);
 
+/** Of the flow table; nothing before the data plane is loaded. */
+const flowTable =
+  (value: (table: NonNullable<Sample["report"]["flowTable"]>) => number): Read =>
+  ({ report }) =>
+    report.flowTable === null ? [] : [[value(report.flowTable)]];
+
 const perMap =
   (value: (map: Sample["maps"][number]) => number): Read =>
   ({ maps }) =>
@@ -148,6 +154,36 @@ const DATA_PLANE: readonly Metric[] = [
     ],
   ),
   gauge(
+    "hookline_flow_table_records",
+    "",
+    "Records of the flow table as the data plane counts them.",
+    flowTable((table) => table.records),
+  ),
+  gauge(
+    "hookline_flow_table_size",
+    "limit",
+    "Records that the flow table has room for now, and at most.",
+    ({ report: { flowTable } }) =>
+      flowTable === null
+        ? []
+        : [
+            [flowTable.size, "now"],
+            [flowTable.maximum, "most"],
+          ],
+  ),
+  counter(
+    "hookline_flow_table_growths_total",
+    "",
+    "How often the flow table has grown since the agent started.",
+    flowTable((table) => table.growths),
+  ),
+  gauge(
+    "hookline_flow_table_last_growth_seconds",
+    "",
+    "Time from the decision to the last record moved, the last time that the flow table grew.",
+    flowTable((table) => table.lastGrowthMs / 1000),
+  ),
+  gauge(
     "hookline_map_entries",
     "map_name",
     "Entries of a map, counted in the kernel at this scrape.",
@@ -168,7 +204,7 @@ const DATA_PLANE: readonly Metric[] = [
   counter(
     "hookline_sweep_seconds_total",
     "",
-    "Time that sweeps took; they run in the agent's only thread.",
+    "Time that sweeps took; they do not hold up the agent.",
     one((s) => s.sweepSeconds),
   ),
   gauge(

@@ -32,7 +32,7 @@ const view = {
     expose: async () => ({ contentType: "text/plain; version=0.0.4", text: "up 1\n" }),
     rows: async () => [{ name: "up", labels: {}, value: 1 }],
   },
-  sweep: () => ({ removed: 3 }),
+  sweep: async () => ({ removed: 3 }),
   flows,
 };
 const cni = {

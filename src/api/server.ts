@@ -21,7 +21,7 @@ export interface AgentView {
   exclusions(): unknown;
   readonly metrics: Pick<Metrics, "expose" | "rows">;
   /** Sweeps the flow table now. @throws Fault NO_DATA_PLANE */
-  sweep(): unknown;
+  sweep(): Promise<unknown>;
   readonly flows: FanOut;
 }
 
@@ -151,7 +151,7 @@ export class AgentApiServer {
       return;
     }
     if (method === "POST" && pathname === "/v1/sweep") {
-      send(response, 200, view.sweep());
+      send(response, 200, await view.sweep());
       return;
     }
     if (method !== "GET") throw faults.NO_SUCH_PATH({ method, path: pathname });

@@ -61,6 +61,14 @@ function troubleLines(report: StatusReport): string[] {
 }
 
 /** The report for people. */
+function flowTableText({ flowTable }: StatusReport): string {
+  if (flowTable === null) return "not loaded";
+  const { records, size, maximum, growing } = flowTable;
+  const more =
+    growing !== null ? `growing to ${growing.to}` : size < maximum ? `grows to ${maximum}` : "at its maximum";
+  return `${records} of ${size} records, ${more}`;
+}
+
 export function statusText(report: StatusReport): string {
   const { routing, ipam, endpoints, monitor, sweep, config } = report;
   const wired = report.devices.map((d) => `${d.name} (mtu ${d.mtu}${d.attached ? "" : ", not attached"})`);
@@ -86,6 +94,7 @@ export function statusText(report: StatusReport): string {
       "BPF maps",
       `${report.maps.length}${bytes > 0 ? `, ${formatBytes(bytes)}` : ""}${fullest ? `, fullest ${fullest.name} ${fullest.entries}/${fullest.maxEntries}` : ""}`,
     ),
+    line("Flow table", flowTableText(report)),
     line("Monitor", `${monitor.events} events, ${monitor.lost} lost, ${monitor.clients} listening`),
     line("Sweep", `${sweep.runs} runs, ${sweep.removed} records removed, last ${sweep.lastMs.toFixed(1)} ms`),
     line(

@@ -3,7 +3,9 @@
 // configuration changes. Closing it leaves everything attached and pinned: the kernel carries on alone.
 import { existsSync } from "node:fs";
 import { performance } from "node:perf_hooks";
-import { objPin, type ProgInfo, progInfo, progTestRun } from "../kernel/bpf.ts";
+import { SerialQueue } from "../base/async.ts";
+import { objPin, type ProgInfo, progInfo } from "../kernel/bpf.ts";
+import { progTestRunAside } from "../kernel/bpf-aside.ts";
 import { BpfMap } from "../kernel/bpf-map.ts";
 import { duplicate } from "../kernel/ffi.ts";
 import type { NodeConfig } from "../maps/gen/config.ts";
@@ -21,6 +23,7 @@ import {
   POD_HOOKS,
 } from "./attach.ts";
 import { faults } from "./faults.ts";
+import { FlowTables } from "./flow-tables.ts";
 import {
   closeLoaded,
   type Loaded,
@@ -35,19 +38,33 @@ export type DatapathOptions = LoadOptions & AttacherOptions;
 /** A sweep of the index costs four times that of the records, and finds nearly nothing. */
 const WHOLE_SWEEP_EVERY = 16;
 
+const NOTHING_SWEPT: SweepResult = {
+  mode: 0,
+  budget: 0,
+  visited: 0n,
+  removed: 0n,
+  repliesRemoved: 0n,
+  masqueraded: 0n,
+  moved: 0n,
+  left: 0n,
+};
+
 /** One run of the sweep and how long it took. */
 export interface SweepRun extends SweepResult {
   readonly durationMs: number;
 }
 
-/** The loaded data plane. All methods are synchronous; faults are the kernel's unless said otherwise. */
+/** The loaded data plane. Methods are synchronous unless they give a promise; faults are the kernel's unless said otherwise. */
 export class Datapath implements Disposable {
   readonly #options: DatapathOptions;
   readonly #attacher: Attacher;
   /** Of the entries on devices, which stay when the configuration changes. */
   readonly #programIds = new Map<ProgramName, number>();
+  readonly #sweeping = new SerialQueue();
   #loaded: Loaded;
   #sweeps = 0;
+  /** How large the flow table is, and how it grows. */
+  readonly flowTables: FlowTables;
   /** From the first byte of the object read to the last map pinned. */
   readonly loadMs: number;
 
@@ -57,6 +74,13 @@ export class Datapath implements Disposable {
     this.#loaded = load(options);
     this.loadMs = performance.now() - start;
     this.#attacher = new Attacher(options);
+    this.flowTables = new FlowTables(
+      { flows: this.map("flows"), replies: this.map("replies"), tableUse: this.map("table_use") },
+      async (budget) => {
+        const { moved, removed, repliesRemoved, left } = await this.#runSweep(SweepMode.SWEEP_MOVE, budget);
+        return { moved: Number(moved), removed: Number(removed + repliesRemoved), left: left !== 0n };
+      },
+    );
   }
 
   /** How programs come onto native devices. */
@@ -162,32 +186,38 @@ export class Datapath implements Disposable {
       fresh.programs.set(name, this.#loaded.programs.get(name) ?? -1);
     }
     // Both hold the same maps: those who were given an fd keep it.
-    closeLoaded(fresh);
+    void this.#sweeping.run(() => closeLoaded(fresh));
     this.#loaded = { maps: this.#loaded.maps, programs: kept };
+  }
+
+  /** One run of the sweep, in a thread of its own and never two at a time. @throws Fault SWEEP_FAILED */
+  #runSweep(mode: number, budget = 0): Promise<SweepRun> {
+    return this.#sweeping.run(async () => {
+      const start = performance.now();
+      const ctx = new Uint8Array(sweepResultCodec.size);
+      sweepResultCodec.write(new DataView(ctx.buffer), 0, { ...NOTHING_SWEPT, mode, budget });
+      const run = await progTestRunAside({ fd: this.#programFd("sweep"), ctx });
+      if (run.retval !== 0) throw faults.SWEEP_FAILED({ retval: run.retval });
+      const { buffer, byteOffset, byteLength } = run.ctx;
+      const result = sweepResultCodec.read(new DataView(buffer, byteOffset, byteLength), 0);
+      return { ...result, durationMs: performance.now() - start };
+    });
   }
 
   /**
    * Removes dead records from the flow table, and every 16th time what is left over in the index; with `addresses` also
-   * records under an address that the node has lost. Occupies this thread while it runs. @throws Fault SWEEP_FAILED
+   * records under an address that the node has lost. @throws Fault SWEEP_FAILED
    */
-  sweep(addresses = false): SweepRun {
-    const start = performance.now();
-    const ctx = new Uint8Array(sweepResultCodec.size);
+  sweep(addresses = false): Promise<SweepRun> {
     const index = this.#sweeps++ % WHOLE_SWEEP_EVERY === 0 ? SweepMode.SWEEP_INDEX : 0;
-    const mode = BigInt(index | (addresses ? SweepMode.SWEEP_ADDRESSES : 0));
-    const input = { mode, visited: 0n, removed: 0n, repliesRemoved: 0n, masqueraded: 0n };
-    sweepResultCodec.write(new DataView(ctx.buffer), 0, input);
-    const run = progTestRun({ fd: this.#programFd("sweep"), ctx });
-    if (run.retval !== 0) throw faults.SWEEP_FAILED({ retval: run.retval });
-    const { buffer, byteOffset, byteLength } = run.ctx;
-    const result = sweepResultCodec.read(new DataView(buffer, byteOffset, byteLength), 0);
-    return { ...result, durationMs: performance.now() - start };
+    return this.#runSweep(index | (addresses ? SweepMode.SWEEP_ADDRESSES : 0));
   }
 
-  /** Closes the fds. Programs stay attached, maps and links pinned. */
+  /** Closes the fds, once nothing runs that needs them. Programs stay attached, maps and links pinned. */
   close(): void {
     this.#attacher.close();
-    closeLoaded(this.#loaded);
+    this.flowTables.close();
+    void this.#sweeping.idle().then(() => closeLoaded(this.#loaded));
   }
 
   [Symbol.dispose](): void {

@@ -173,7 +173,9 @@ export function openInner<N extends OuterName>(bpfRoot: string, name: N): InnerT
   const tables: InnerTableOf<N>[] = [];
   for (let slot = 0; slot < outer.maxEntries; slot++) {
     const table = findInner(outer, name, slot);
-    if (table) tables.push(table);
+    // For a moment of a growth both slots hold the same one.
+    if (table && table.map.info.id === tables[0]?.map.info.id) table.close();
+    else if (table) tables.push(table);
     else if (slot === 0) throw faults.NO_SLOT({ name, slot });
   }
   return tables;

@@ -109,8 +109,8 @@ function upkeep(current: () => JourneyNode, config: NodeConfig): void {
     let removed = 0n;
     await waitFor(
       "UDP flows to expire and be swept",
-      () => {
-        removed += node.datapath.sweep().removed;
+      async () => {
+        removed += (await node.datapath.sweep()).removed;
         return !node.flows().some(isUdp);
       },
       { timeoutMs: 20_000, intervalMs: 200 },

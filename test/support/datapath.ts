@@ -26,6 +26,7 @@ import {
   replyCodec,
   SWEEP_RESULT_SIZE,
   type SweepResult,
+  writeSweepResult,
 } from "../../src/maps/gen/types.ts";
 import { SweepMode } from "../../src/maps/gen/verdict.ts";
 import { Entries } from "./entries.ts";
@@ -45,7 +46,6 @@ export const ALL_ON: NodeConfig = {
   masqueradeRemoteNodes: 0,
   masqueradeToRouteSource: 0,
   hostRouting: 1,
-  netfilter: 0,
   tunnel: 0,
   trackFragmentsIpv4: 1,
   trackFragmentsIpv6: 1,
@@ -110,6 +110,16 @@ const libbpf = {
     entries: number,
   ) => number,
   dup: declare("int fcntl(int fd, int command, int least)") as (fd: number, c: number, l: number) => number,
+};
+const NOTHING_SWEPT: SweepResult = {
+  mode: 0,
+  budget: 0,
+  visited: 0n,
+  removed: 0n,
+  repliesRemoved: 0n,
+  masqueraded: 0n,
+  moved: 0n,
+  left: 0n,
 };
 const F_DUPFD_CLOEXEC = 1030;
 
@@ -284,13 +294,25 @@ export class TestDatapath implements Disposable {
     return { verdict, packet: result.data, mark, durationNs: result.durationNs };
   }
 
-  /** `mode`: bits of SweepMode. Default: through the index too. */
-  sweep(mode: number = SweepMode.SWEEP_INDEX): Omit<SweepResult, "mode"> {
+  #sweep(mode: number, budget: number): SweepResult {
     const ctx = allocate(SWEEP_RESULT_SIZE);
-    new DataView(ctx.buffer).setBigUint64(0, BigInt(mode), true);
+    writeSweepResult(new DataView(ctx.buffer), 0, { ...NOTHING_SWEPT, mode, budget });
     const run = progTestRun({ fd: this.program("sweep"), ctx });
-    const { mode: _, ...result } = readSweepResult(new DataView(run.ctx.buffer, run.ctx.byteOffset), 0);
-    return result;
+    return readSweepResult(new DataView(run.ctx.buffer, run.ctx.byteOffset), 0);
+  }
+
+  /** `mode`: bits of SweepMode. Default: through the index too. */
+  sweep(
+    mode: number = SweepMode.SWEEP_INDEX,
+  ): Pick<SweepResult, "visited" | "removed" | "repliesRemoved" | "masqueraded"> {
+    const { visited, removed, repliesRemoved, masqueraded } = this.#sweep(mode, 0);
+    return { visited, removed, repliesRemoved, masqueraded };
+  }
+
+  /** One step of moving what is in slot 1 to slot 0. */
+  move(budget = 1_000_000): Pick<SweepResult, "moved" | "removed" | "repliesRemoved" | "left"> {
+    const { moved, removed, repliesRemoved, left } = this.#sweep(SweepMode.SWEEP_MOVE, budget);
+    return { moved, removed, repliesRemoved, left };
   }
 
   /** Ends the tick: what the data plane remembers of packets (map `recent`) is forgotten. */

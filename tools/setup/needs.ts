@@ -120,17 +120,10 @@ export const NEEDS: readonly Need[] = [
   },
   {
     name: "iptables",
-    why: "masquerading by iptables (enable-bpf-masquerade: false)",
-    for: "lab",
+    why: "tests beside netfilter",
+    for: "test",
     packages: [["iptables"]],
     present: program(/^iptables$/),
-  },
-  {
-    name: "ipset",
-    why: "masquerading by iptables (enable-bpf-masquerade: false)",
-    for: "lab",
-    packages: [["ipset"]],
-    present: program(/^ipset$/),
   },
   {
     name: "traceroute",

@@ -57,7 +57,9 @@ beforeEach(() => {
       told.push(`write ${[...addresses.keys()].filter((address) => !address.includes(":")).join(" ")}`),
     attach: () => undefined,
     detach: () => told.push("detach"),
-    sweep: () => told.push("sweep"),
+    sweep: async () => {
+      told.push("sweep");
+    },
   });
   for (const i of podNames.keys()) engine.add(specOf(i));
   told = [];

@@ -21,8 +21,8 @@ export interface EndpointPorts {
   readonly attach: (ifindex: number) => void;
   /** Forgets a device that is gone. */
   readonly detach: (ifindex: number) => void;
-  /** Removes flows of endpoints that are gone. */
-  readonly sweep: () => void;
+  /** Removes flows of endpoints that are gone by now; resolves when it has gone through them all. */
+  readonly sweep: () => Promise<void>;
 }
 
 /** All endpoints of the node. What has returned, or for `remove` resolved, is in force. */
@@ -172,8 +172,7 @@ export class EndpointEngine {
       this.#ports?.write(planEndpoints(this.#endpoints.values()));
       throw thrown;
     }
-    this.#release(endpoint);
-    await this.#sweepSoon();
+    await this.#release(endpoint);
     return endpoint;
   }
 
@@ -182,8 +181,7 @@ export class EndpointEngine {
     this.#sweep ??= new Promise((resolve) => {
       setImmediate(() => {
         this.#sweep = undefined;
-        this.#ports?.sweep();
-        resolve();
+        resolve(this.#ports?.sweep());
       });
     });
     return this.#sweep;
@@ -193,7 +191,7 @@ export class EndpointEngine {
   #drop(endpoint: Endpoint): void {
     this.#forget(endpoint);
     unwire(endpoint.device, this.#netlink);
-    this.#release(endpoint);
+    void this.#release(endpoint);
   }
 
   #forget(endpoint: Endpoint): void {
@@ -201,9 +199,11 @@ export class EndpointEngine {
     this.#ports?.write(planEndpoints(this.#endpoints.values()));
   }
 
-  #release(endpoint: Endpoint): void {
+  /** The id last: nobody else may be taken for the owner of flows that are still there. */
+  async #release(endpoint: Endpoint): Promise<void> {
     if (endpoint.ifindex !== 0) this.#ports?.detach(endpoint.ifindex);
     this.#files.remove(endpoint.id);
+    await this.#sweepSoon();
     this.#ids.release(endpoint.id);
   }
 

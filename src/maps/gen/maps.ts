@@ -4,7 +4,7 @@
 import type { Address } from "../../base/addr.ts";
 import type { Prefix } from "../../base/prefix.ts";
 import { addressCodec, noCodec, prefixCodec, type MapRow, u32Codec, u64Codec } from "../codec.ts";
-import { type Counter, type Crowd, type Datagram, type DatagramKey, type Device, type Endpoint, type FlowKey, type PrefixRule, type Recent, type Remote, type Scratch, counterCodec, crowdCodec, datagramCodec, datagramKeyCodec, deviceCodec, endpointCodec, flowCodec, flowKeyCodec, prefixRuleCodec, recentCodec, remoteCodec, replyCodec, scratchCodec } from "./types.ts";
+import { type Counter, type Crowd, type Datagram, type DatagramKey, type Device, type Endpoint, type FlowKey, type Owner, type PrefixRule, type Recent, type Remote, type Scratch, counterCodec, crowdCodec, datagramCodec, datagramKeyCodec, deviceCodec, endpointCodec, flowCodec, flowKeyCodec, ownerCodec, prefixRuleCodec, recentCodec, remoteCodec, replyCodec, scratchCodec } from "./types.ts";
 
 export const MAPS = {
   /** Packets and bytes; the index is 256 * enum hook + enum drop_reason. Written by the data plane. */
@@ -228,6 +228,20 @@ export const MAPS = {
     key: prefixCodec,
     value: prefixRuleCodec,
   } satisfies MapRow<Prefix, PrefixRule>,
+  /** How many flows each endpoint has, by its id; 0 is the node. Written by the data plane, read by the agent and the CLI. */
+  owners: {
+    name: "owners",
+    doc: "How many flows each endpoint has, by its id; 0 is the node. Written by the data plane, read by the agent and the CLI.",
+    type: 2,
+    typeName: "array",
+    keySize: 4,
+    valueSize: 8,
+    maxEntries: 65536,
+    flags: 0,
+    perCpu: false,
+    key: u32Codec,
+    value: ownerCodec,
+  } satisfies MapRow<number, Owner>,
   /** The one program behind all hooks, in slot 0: a write here swaps it on every device at once. Written by the loader. */
   programs: {
     name: "programs",
@@ -309,6 +323,20 @@ export const MAPS = {
     key: u32Codec,
     value: scratchCodec,
   } satisfies MapRow<number, Scratch>,
+  /** Use of the flow table: 0 its records, written by the data plane; 1 the records that the table in use has room for, written by the agent. */
+  table_use: {
+    name: "table_use",
+    doc: "Use of the flow table: 0 its records, written by the data plane; 1 the records that the table in use has room for, written by the agent.",
+    type: 2,
+    typeName: "array",
+    keySize: 4,
+    valueSize: 8,
+    maxEntries: 2,
+    flags: 0,
+    perCpu: false,
+    key: u32Codec,
+    value: u64Codec,
+  } satisfies MapRow<number, bigint>,
 } as const;
 
 /** Name of a map, and of its pin. */

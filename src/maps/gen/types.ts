@@ -235,7 +235,7 @@ export interface Flow {
   xsport: number;
   /** Destination port after translation. */
   xdport: number;
-  /** Tick from which the record is dead and its port free. */
+  /** Tick from which the record is dead and its port free; 0 being ended or reopened, 1 and 2 on its way to a larger table. */
   expires: number;
   /** Tick of the first packet. */
   created: number;
@@ -437,6 +437,31 @@ export function writeFlowKey(view: DataView, at: number, value: FlowKey): void {
 
 export const flowKeyCodec: Codec<FlowKey> = { size: FLOW_KEY_SIZE, read: readFlowKey, write: writeFlowKey };
 
+/** struct owner, 8 bytes. */
+export interface Owner {
+  /** Records of the flow table that belong to it. */
+  flows: number;
+  /** New flows refused because it holds more than its share of a table that is filling up. */
+  refused: number;
+}
+
+export const OWNER_SIZE = 8;
+
+export function readOwner(view: DataView, at: number): Owner {
+  return {
+    flows: view.getUint32(at, true),
+    refused: view.getUint32(at + 4, true),
+  };
+}
+
+export function writeOwner(view: DataView, at: number, value: Owner): void {
+  bound(view, at, OWNER_SIZE);
+  view.setUint32(at, u32(value.flows), true);
+  view.setUint32(at + 4, u32(value.refused), true);
+}
+
+export const ownerCodec: Codec<Owner> = { size: OWNER_SIZE, read: readOwner, write: writeOwner };
+
 /** struct prefix_rule, 8 bytes. */
 export interface PrefixRule {
   /** enum masquerade_rule that a hit means. */
@@ -632,10 +657,12 @@ export function writeScratch(view: DataView, at: number, value: Scratch): void {
 
 export const scratchCodec: Codec<Scratch> = { size: SCRATCH_SIZE, read: readScratch, write: writeScratch };
 
-/** struct sweep_result, 40 bytes. */
+/** struct sweep_result, 56 bytes. */
 export interface SweepResult {
   /** Set by the caller: bits of enum sweep_mode. */
-  mode: bigint;
+  mode: number;
+  /** Set by the caller: records and entries to move at most. */
+  budget: number;
   /** Records looked at. */
   visited: bigint;
   /** Records removed because they had expired, or their pod or address is gone. */
@@ -644,27 +671,37 @@ export interface SweepResult {
   repliesRemoved: bigint;
   /** Live records with a translation. */
   masqueraded: bigint;
+  /** Records and entries moved from the table that is being drained. */
+  moved: bigint;
+  /** Not 0: something is left to move, or may be. */
+  left: bigint;
 }
 
-export const SWEEP_RESULT_SIZE = 40;
+export const SWEEP_RESULT_SIZE = 56;
 
 export function readSweepResult(view: DataView, at: number): SweepResult {
   return {
-    mode: view.getBigUint64(at, true),
+    mode: view.getUint32(at, true),
+    budget: view.getUint32(at + 4, true),
     visited: view.getBigUint64(at + 8, true),
     removed: view.getBigUint64(at + 16, true),
     repliesRemoved: view.getBigUint64(at + 24, true),
     masqueraded: view.getBigUint64(at + 32, true),
+    moved: view.getBigUint64(at + 40, true),
+    left: view.getBigUint64(at + 48, true),
   };
 }
 
 export function writeSweepResult(view: DataView, at: number, value: SweepResult): void {
   bound(view, at, SWEEP_RESULT_SIZE);
-  view.setBigUint64(at, u64(value.mode), true);
+  view.setUint32(at, u32(value.mode), true);
+  view.setUint32(at + 4, u32(value.budget), true);
   view.setBigUint64(at + 8, u64(value.visited), true);
   view.setBigUint64(at + 16, u64(value.removed), true);
   view.setBigUint64(at + 24, u64(value.repliesRemoved), true);
   view.setBigUint64(at + 32, u64(value.masqueraded), true);
+  view.setBigUint64(at + 40, u64(value.moved), true);
+  view.setBigUint64(at + 48, u64(value.left), true);
 }
 
 export const sweepResultCodec: Codec<SweepResult> = { size: SWEEP_RESULT_SIZE, read: readSweepResult, write: writeSweepResult };

@@ -93,8 +93,6 @@ export const MasqueradeRule = {
   MASQ_LOCAL: 11,
   /** Leaves by a device without our programs. */
   MASQ_UNMANAGED: 12,
-  /** Netfilter masquerades: its rules decide. */
-  MASQ_NETFILTER: 13,
 } as const;
 export type MasqueradeRule = (typeof MasqueradeRule)[keyof typeof MasqueradeRule];
 
@@ -113,7 +111,6 @@ export const masqueradeRuleText: Readonly<Record<number, string>> = {
   10: "forwarded traffic that is not ours",
   11: "stays on this node",
   12: "leaves by a device without our programs",
-  13: "netfilter masquerades: its rules decide",
 };
 
 /** enum hook. */
@@ -216,6 +213,8 @@ export const remoteFlagText: Readonly<Record<number, string>> = {
 export const SweepMode = {
   /** Through the index too, for entries that lost their record. */
   SWEEP_INDEX: 1,
+  /** Nothing but to move what is in the table that is being drained. */
+  SWEEP_MOVE: 2,
   /** Also flows under an address that the node has lost. */
   SWEEP_ADDRESSES: 4,
 } as const;
@@ -224,6 +223,7 @@ export type SweepMode = (typeof SweepMode)[keyof typeof SweepMode];
 /** Texts of enum sweep_mode by number. */
 export const sweepModeText: Readonly<Record<number, string>> = {
   1: "through the index too, for entries that lost their record",
+  2: "nothing but to move what is in the table that is being drained",
   4: "also flows under an address that the node has lost",
 };
 

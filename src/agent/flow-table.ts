@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+// Keeps the flow table: sweeps it when it is due and lets it grow before it is full, as sweep-interval.ts and table-size.ts
+// decide. Nothing here blocks the event loop: walks and exchanges run in threads of their own.
+import { backoffMs } from "../base/async.ts";
+import { Fault } from "../base/fault.ts";
+import type { Log } from "../base/log.ts";
+import type { Datapath } from "../loader/datapath.ts";
+import type { PairSize } from "../loader/flow-tables.ts";
+import type { FlowTableReport } from "./status.ts";
+import { sweepIntervalMs } from "./sweep-interval.ts";
+import { lookMs, nextSize } from "./table-size.ts";
+
+/** What sweeps have done, for `status`. */
+export interface SweepState {
+  runs: number;
+  removed: number;
+  lastMs: number;
+  totalMs: number;
+  intervalMs: number;
+}
+
+/** The flow table of one loaded data plane. */
+export class FlowTable {
+  readonly #datapath: Datapath;
+  readonly #log: Log;
+  #max: PairSize;
+  #size: PairSize;
+  readonly sweepState: SweepState = {
+    runs: 0,
+    removed: 0,
+    lastMs: 0,
+    totalMs: 0,
+    intervalMs: sweepIntervalMs(0, 1),
+  };
+  #sweepTimer: NodeJS.Timeout | undefined;
+  /** A sweep that has not begun: whoever asks meanwhile shares it. */
+  #asked: Promise<void> | undefined;
+  #addresses = false;
+  #running: Promise<void> = Promise.resolve();
+  #lookTimer: NodeJS.Timeout | undefined;
+  #growing: { from: number; to: number } | undefined;
+  #growths = 0;
+  #growthMs = 0;
+  #failures = 0;
+  #failure: string | undefined;
+  #closed = false;
+
+  constructor(options: { datapath: Datapath; max: PairSize; log: Log }) {
+    this.#datapath = options.datapath;
+    this.#log = options.log;
+    this.#max = options.max;
+    this.#size = options.datapath.flowTables.size;
+    this.#look(options.datapath.flowTables.unfinished);
+  }
+
+  /** What the options allow has changed: followed with the next growth. A table never shrinks. */
+  set max(max: PairSize) {
+    this.#max = max;
+  }
+
+  #look(unfinished = false): void {
+    if (this.#closed) return;
+    const { records } = this.#datapath.flowTables;
+    const to = unfinished ? this.#size : nextSize(records, this.#size, this.#max);
+    if (to !== undefined) {
+      void this.#grow(to, unfinished);
+      return;
+    }
+    this.#lookTimer = setTimeout(() => this.#look(), lookMs(records, this.#size));
+  }
+
+  async #grow(to: PairSize, unfinished: boolean): Promise<void> {
+    const { flowTables } = this.#datapath;
+    const from = this.#size.flows;
+    const start = performance.now();
+    this.#growing = { from, to: to.flows };
+    let pauseMs = 0;
+    try {
+      await (unfinished ? flowTables.finish() : flowTables.grow(to));
+      this.#growthMs = performance.now() - start;
+      this.#growths++;
+      this.#failures = 0;
+      this.#failure = undefined;
+      this.#log.info({ from, to: to.flows, ms: Math.round(this.#growthMs) }, "flow table has grown");
+    } catch (thrown) {
+      const fault = Fault.from(thrown);
+      this.#failure = `flows cannot grow from ${from} to ${to.flows} records: ${fault.detail}`;
+      pauseMs = backoffMs(this.#failures++, 100, 30_000);
+      this.#log.error({ error: fault.detail, from, to: to.flows }, "flow table does not grow");
+    }
+    this.#growing = undefined;
+    if (this.#closed) return;
+    this.#size = flowTables.size;
+    this.#lookTimer = setTimeout(() => this.#look(flowTables.unfinished), pauseMs);
+  }
+
+  /**
+   * Sweeps as soon as no other walk runs; resolves when it has ended. The next one follows by itself. `addresses`: also flows
+   * under addresses that the node has lost.
+   */
+  sweep(addresses = false): Promise<void> {
+    this.#addresses ||= addresses;
+    this.#asked ??= this.#running.then(() => {
+      // What changes from here on is the next sweep's to see.
+      this.#asked = undefined;
+      this.#running = this.#sweepNow();
+      return this.#running;
+    });
+    return this.#asked;
+  }
+
+  async #sweepNow(): Promise<void> {
+    if (this.#closed) return;
+    clearTimeout(this.#sweepTimer);
+    try {
+      const addresses = this.#addresses;
+      this.#addresses = false;
+      const run = await this.#datapath.sweep(addresses);
+      this.sweepState.runs++;
+      this.sweepState.removed += Number(run.removed);
+      this.sweepState.lastMs = run.durationMs;
+      this.sweepState.totalMs += run.durationMs;
+    } catch (thrown) {
+      this.#log.error({ err: thrown }, "sweep failed");
+    }
+    if (this.#closed) return;
+    this.sweepState.intervalMs = sweepIntervalMs(this.#datapath.flowTables.records, this.#size.flows);
+    clearTimeout(this.#sweepTimer);
+    this.#sweepTimer = setTimeout(() => void this.sweep(), this.sweepState.intervalMs);
+  }
+
+  /** What is not as the options ask, in sentences. */
+  problems(): string[] {
+    const larger = this.#size.flows > this.#max.flows;
+    const shrinks = `flows has room for ${this.#size.flows} records and keeps it; the options ask for ${this.#max.flows} at most`;
+    return [...(larger ? [shrinks] : []), ...(this.#failure === undefined ? [] : [this.#failure])];
+  }
+
+  report(): FlowTableReport {
+    return {
+      records: this.#datapath.flowTables.records,
+      size: this.#size.flows,
+      maximum: Math.max(this.#max.flows, this.#size.flows),
+      growing: this.#growing ?? null,
+      growths: this.#growths,
+      lastGrowthMs: this.#growthMs,
+    };
+  }
+
+  close(): void {
+    this.#closed = true;
+    clearTimeout(this.#sweepTimer);
+    clearTimeout(this.#lookTimer);
+  }
+}
