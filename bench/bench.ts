@@ -11,6 +11,10 @@ const BENCHMARKS: Record<string, { about: string; load: () => Promise<unknown> }
     about: "the flow table's rules, all processors against each other",
     load: () => import("./shapes/race.ts"),
   },
+  growth: {
+    about: "the data plane's own flow table, growing, all processors against each other",
+    load: () => import("./shapes/growth.ts"),
+  },
 };
 
 const first = process.argv[2] ?? "";

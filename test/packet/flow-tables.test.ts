@@ -4,12 +4,12 @@ import assert from "node:assert/strict";
 import { closeSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { after, test } from "node:test";
-import { ALL_ON, OBJECT } from "../../test/support/datapath.ts";
-import { mapById, mapCreate, mapInfo } from "../kernel/bpf.ts";
-import { slotSetAside } from "../kernel/bpf-aside.ts";
-import { mountBpffs, unmount } from "../kernel/mount.ts";
-import { openInner, type Table } from "../maps/table.ts";
-import { type Datapath, openDatapath } from "./datapath.ts";
+import { mapById, mapCreate, mapInfo } from "../../src/kernel/bpf.ts";
+import { slotSetAside } from "../../src/kernel/bpf-aside.ts";
+import { mountBpffs, unmount } from "../../src/kernel/mount.ts";
+import { type Datapath, openDatapath } from "../../src/loader/datapath.ts";
+import { openInner, type Table } from "../../src/maps/table.ts";
+import { ALL_ON, OBJECT } from "../support/datapath.ts";
 
 const bpffs = mkdtempSync(`${tmpdir()}/hlt-bpf-`);
 mountBpffs(bpffs);

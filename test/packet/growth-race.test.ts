@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+// The data plane's own flow table under fire on all processors while it grows again and again: no lasting flow is ever missed or
+// under another port, no answer misses its flow, and at the end records, entries and counts agree. A tenth of `npm run bench --
+// growth`, with one of its broken variants.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { race, wrongs } from "../../bench/shapes/growth.ts";
+
+test("nothing is lost, halved or miscounted while the table grows under fire", async () => {
+  const result = await race("as it is", 4);
+  assert.ok(result.growths > 5 && result.moved > 50, `too little happened: ${JSON.stringify(result)}`);
+  assert.equal(wrongs(result), 0, JSON.stringify(result));
+});
+
+test("an exchange that is not announced loses flows", async () => {
+  assert.ok(wrongs(await race("exchanged without a word", 1)) > 0);
+});
