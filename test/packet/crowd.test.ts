@@ -11,6 +11,7 @@ import { ALL_ON, nowTicks, TICKS_PER_SECOND } from "../support/datapath.ts";
 import { hold, repliesTo } from "../support/held-ports.ts";
 import { INTERNET, NODE, POD_A, POD_B } from "../support/packet-node.ts";
 import { type Bench, reset, send } from "../support/packet-rows.ts";
+import { crowdTogether } from "../support/port-crowd.ts";
 import {
   FAMILIES,
   type Family,
@@ -28,6 +29,7 @@ import {
 
 /** 1,100 ports: more than are looked at one by one, and both ends inside of a chunk of 64. */
 const RANGE = { portMin: 40_010, portMax: 41_109 };
+const PORTS = RANGE.portMax - RANGE.portMin + 1;
 const MIDDLE = 40_500;
 const RETRY_SLOTS = MAPS.nat_retries_v4.maxEntries;
 
@@ -200,6 +202,43 @@ for (const family of FAMILIES) {
       );
       assert.equal(opens(family, TCP, 999), undefined);
     });
+  });
+
+  test(`IPv${family}: two processors open and reset flows at once; no port is hidden, none given twice`, async () => {
+    reset(bench);
+    const { datapath, devices } = bench;
+    // 200 ports are left to 1,200 openers.
+    const left = Array.from({ length: 200 }, (_, i) => RANGE.portMin + 5 * i);
+    holdAll(family, TCP, left);
+    for (let round = 0; round < 2; round++) {
+      const job = { fd: datapath.program("from_pod"), netns: rig.node.netns, ifindex: devices.hlb, family };
+      const threads = [2 * round, 2 * round + 1].map((thread) => ({ ...job, thread, packets: 10_000 }));
+      const opened = await crowdTogether(threads);
+      assert.ok(
+        opened.every((flows) => flows > 0),
+        `${opened} flows opened`,
+      );
+      datapath.forget();
+      const flows = datapath.flows.entries();
+      assert.equal(datapath.replies.entries().length, flows.length, "no halves");
+      assert.equal(new Set(flows.map(([, flow]) => flow.xsport)).size, flows.length, "no port twice");
+      // What is left for newcomers, whose source ports nobody used before: the free and those of reset flows.
+      const taken = flows.filter(([, flow]) => !(flow.state & FlowState.FLOW_RESET)).length;
+      let found = 0;
+      for (let sport = 30_000 + 300 * round; opens(family, TCP, sport) !== undefined; sport++) found++;
+      assert.equal(found, PORTS - taken);
+      // Room for the next round.
+      for (const [key] of datapath.flows.entries()) {
+        if (key.saddr !== POD_B[family]) continue;
+        const flags = "R";
+        const packet = fromPodB(family, POD_B, INTERNET).tcp({
+          sport: key.sport,
+          dport: SERVICE_PORT,
+          flags,
+        });
+        send(bench, "from_pod", "hlb", packet);
+      }
+    }
   });
 
   test(`IPv${family} ping: the last of 65,536 identifiers is found, then none`, () => {
