@@ -63,8 +63,8 @@ static __always_inline int to_net_path(struct __sk_buff *skb, struct pkt *p)
 
 	/* 6. The stack has routed it as the pod's: what leaves under the node's address may have another way, and source. */
 	p->out_ifindex = ifindex;
-	if (leaves_as_node(p))
-		route_again(skb, p, device->flags & DEVICE_BY_SOURCE);
+	if (leaves_as_node(p) && route_again(skb, p, device->flags & DEVICE_BY_SOURCE))
+		return DROP;
 
 	/* 7. No flow: choose the source, and open one if this is a first packet. */
 	if (p->direction == DIRECTION_NONE) {

@@ -20,8 +20,9 @@ enum route {
 
 static __always_inline void fib_from(struct bpf_fib_lookup *fib, struct __sk_buff *skb, const struct pkt *p, bool as_node)
 {
-	/* With a length the lookup also minds path MTU exceptions and locked MTUs of routes, and gives the MTU back. */
-	fib->tot_len = segment_bytes(skb, p);
+	/* With a length the lookup also minds path MTU exceptions and locked MTUs of routes, and gives the MTU back. In to_net the
+	 * stack has judged the size; only the device's MTU counts. */
+	fib->tot_len = p->hook == HOOK_TO_NET ? 0 : segment_bytes(skb, p);
 	fib->l4_protocol = p->key.proto;
 	fib->sport = p->key.sport;
 	fib->dport = p->key.dport;
@@ -118,20 +119,22 @@ __noinline int route_find(struct __sk_buff *skb, struct pkt *p)
 
 /* For a packet that the stack has routed by the pod's address, and that leaves under the node's: its way as the node's own, if it
  * may be another one (the device says so, for that costs a look-up), or the route's source is asked for. Sets out_ifindex and
- * next_hop if that is by another native device, and route_source.
+ * next_hop if that is by another native device, and route_source. Gives -1 with a reason if the node may not send it there.
  */
 __noinline int route_again(struct __sk_buff *skb, struct pkt *p, bool by_source)
 {
 	__u32 chosen = skb->ifindex;
 	bool first;
+	int route;
 
 	if (!p)
 		return 0;
 	first = p->direction == DIRECTION_NONE;
 	if (!by_source && !(first && CONFIG.masquerade_to_route_source))
 		return 0;
-	if (route_ask(skb, p, true) == ROUTE_DEVICE && device_native(p->out_ifindex))
+	route = route_ask(skb, p, true);
+	if (route == ROUTE_DEVICE && device_native(p->out_ifindex))
 		return 0;
 	p->out_ifindex = chosen;
-	return 0;
+	return by_source && route == ROUTE_STACK ? drop(p, DROP_NO_FIB) : 0;
 }

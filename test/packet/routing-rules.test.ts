@@ -11,6 +11,7 @@ import { ip } from "../support/netns.ts";
 import {
   type Both,
   BY_ETH1,
+  BY_NARROW,
   BY_SOURCE,
   BY_UNMANAGED,
   EXCLUDED,
@@ -18,6 +19,7 @@ import {
   NODE,
   NODE_ETH1,
   POD_A,
+  PROHIBITED,
   ROUTE_SOURCE,
 } from "../support/packet-node.ts";
 import { type Bench, type Expectation, type Row, runRows, send } from "../support/packet-rows.ts";
@@ -192,6 +194,23 @@ const byStack = forAll((f, t): Row[] => [
       packet: t.open(toNet(f, NODE_ETH1, BY_UNMANAGED, 63), PORT, f),
     }),
     name: `plain stack: IPv${f} ${t.name} that the node would send by a device which is not ours goes on there`,
+  },
+  {
+    ...stackSends(f, t, PROHIBITED, {
+      verdict: "drop",
+      reason: "DROP_NO_FIB",
+      fresh: false,
+      flows: (entries) => assert.equal(entries.length, 0, "records"),
+    }),
+    name: `plain stack: IPv${f} ${t.name} that the node may not send there does not leave by the other device`,
+  },
+  {
+    ...stackSends(f, t, BY_NARROW, {
+      verdict: "redirect",
+      packet: t.open(toNet(f, NODE, BY_NARROW, 63), PORT, f).payload("x".repeat(1300)),
+    }),
+    name: `plain stack: IPv${f} ${t.name} larger than the node's route takes it all the same, not the other device`,
+    packet: t.open(toNet(f, POD_A, BY_NARROW, 63), PORT, f).payload("x".repeat(1300)),
   },
   {
     ...stackSends(f, t, EXCLUDED, { verdict: "pass" }),
