@@ -39,10 +39,10 @@ static __always_inline struct crowd *crowd_blank_entry(void)
 	return bpf_map_lookup_elem(&crowd_blank, &zero);
 }
 
-/* Whether words may be in force: somewhere, or of this endpoint. */
+/* Whether words may be in force: somewhere, or of this endpoint. Another processor may be a tick ahead of `now`. */
 static __always_inline bool crowd_recent(const struct crowd *c, __u32 now)
 {
-	return c && now - c->marked <= CROWD_TICKS;
+	return c && (__s32)(now - c->marked) <= CROWD_TICKS;
 }
 
 /* The entry of a remote endpoint that was crowded lately. `tuple` is a reply's, its port 0. */

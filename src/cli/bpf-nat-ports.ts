@@ -125,7 +125,9 @@ async function readStats(root: string, most: number): Promise<NatStats[]> {
       refusedSecondsAgo: Math.round(of.secondsAgo),
     });
   }
-  return [...rows.values()].sort((a, b) => b.ports - a.ports || b.refused - a.refused).slice(0, most);
+  return [...rows.values()]
+    .sort((a, b) => b.ports - a.ports || b.refused - a.refused || (a.remote < b.remote ? -1 : 1))
+    .slice(0, most);
 }
 
 function count(text: string): number {
