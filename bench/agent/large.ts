@@ -94,6 +94,15 @@ export async function costOfLargeTables(quick: boolean): Promise<LargeCosts> {
   if (sent.status !== 0) throw new Error(sent.stderr);
   const { seconds } = JSON.parse(sent.stdout) as { seconds: number };
   // Not later: flows of UDP that are not answered live for a minute.
+  const { records } = (await node.node.get<StatusReport>("/v1/status")).flowTable ?? { records: 0 };
+  await waitFor(
+    "growth to end",
+    async () => {
+      const { flowTable } = await node.node.get<StatusReport>("/v1/status");
+      return flowTable?.growing === null;
+    },
+    { timeoutMs: 60_000, intervalMs: 100 },
+  );
   const natList = await node.run("bpf", "nat", "list");
   const status: number[] = [];
   for (let i = 0; i < (quick ? 1 : 3); i++) status.push((await node.run("status")).ms);
@@ -101,7 +110,7 @@ export async function costOfLargeTables(quick: boolean): Promise<LargeCosts> {
     ranges: RANGES,
     applied: spread(applied),
     flows,
-    opened: { perSecond: flows / seconds, lost: Math.max(0, flows - natList.lines / 2) },
+    opened: { perSecond: flows / seconds, lost: Math.max(0, flows - records) },
     growths: growthsOf(node.node.logFile),
     status: spread(status),
     natList,

@@ -33,7 +33,6 @@ export class EndpointEngine {
   readonly #ids: EndpointIds;
   readonly #endpoints = new Map<string, Endpoint>();
   #ports: EndpointPorts | undefined;
-  #sweep: Promise<void> | undefined;
 
   /** `openNetlink` gives further sockets in the namespace of `netlink`. */
   constructor(options: {
@@ -176,17 +175,6 @@ export class EndpointEngine {
     return endpoint;
   }
 
-  /** One sweep for all endpoints whose devices went in the same turn: with a million flows it takes longer than they do. */
-  #sweepSoon(): Promise<void> {
-    this.#sweep ??= new Promise((resolve) => {
-      setImmediate(() => {
-        this.#sweep = undefined;
-        resolve(this.#ports?.sweep());
-      });
-    });
-    return this.#sweep;
-  }
-
   /** Undoes what an `add` that failed has made. */
   #drop(endpoint: Endpoint): void {
     this.#forget(endpoint);
@@ -203,7 +191,7 @@ export class EndpointEngine {
   async #release(endpoint: Endpoint): Promise<void> {
     if (endpoint.ifindex !== 0) this.#ports?.detach(endpoint.ifindex);
     this.#files.remove(endpoint.id);
-    await this.#sweepSoon();
+    await this.#ports?.sweep();
     this.#ids.release(endpoint.id);
   }
 
