@@ -17,6 +17,7 @@ import { prepareBpffs } from "./bpffs.ts";
 import { faults } from "./faults.ts";
 import { FlowTable } from "./flow-table.ts";
 import type { TableSizes } from "./node-config.ts";
+import { OwnAddresses } from "./own-addresses.ts";
 import type { AgentPlan } from "./plan.ts";
 import type { MapFill, ReconcilerStatus } from "./status.ts";
 import { firstSize } from "./table-size.ts";
@@ -53,8 +54,7 @@ export class DataPlane {
   /** Native devices that carry our programs, by index, with their names. */
   readonly #attached = new Map<number, string>();
   readonly #pods = new Set<number>();
-  /** The node's own addresses of the last plan. */
-  #addresses: AgentPlan["addresses"] | undefined;
+  readonly #ownAddresses = new OwnAddresses();
   readonly #deviceFaults = new Map<number, Fault>();
   /** What each map was last asked to hold, as text: a map whose contents do not change is not read again. */
   readonly #asked = new Map<Kept, string>();
@@ -125,7 +125,8 @@ export class DataPlane {
       prefix,
       { identity, node, flags: remoteNode ? RemoteFlag.REMOTE_NODE : 0 },
     ]);
-    this.#keep("node_addrs", [...plan.addresses], (entry) => entry);
+    const own = this.#ownAddresses.update(plan.own, performance.now());
+    this.#keep("node_addrs", [...own.addresses], (entry) => entry);
     this.#keep("reserved_ports", [...plan.reservedPorts.entries()], ([word, bits]) => [word, bits]);
     this.#keep("devices", plan.devices, ({ ifindex, addr4, addr6, mtu, layer3, bySource }) => [
       ifindex,
@@ -137,15 +138,8 @@ export class DataPlane {
       },
     ]);
     this.#attachDevices(plan.devices);
-    this.#forgetAddresses(plan);
-  }
-
-  /** Ends flows under addresses that the node has lost since the last plan, or while no agent ran. */
-  #forgetAddresses({ addresses }: AgentPlan): void {
-    const before = this.#addresses;
-    this.#addresses = addresses;
-    if (before === undefined || [...before.keys()].some((address) => !addresses.has(address)))
-      void this.flowTable.sweep(true);
+    // Flows under an address that the node has lost, since the last plan or while no agent ran, end.
+    if (own.lost) void this.flowTable.sweep(true);
   }
 
   #keep<N extends Kept, T>(name: N, items: readonly T[], entry: (item: T) => [KeyOf<N>, ValueOf<N>]): void {

@@ -20,6 +20,7 @@ import type { NodeSpec } from "../engine/route/spec.ts";
 import { faults } from "./faults.ts";
 import type { ListeningPorts } from "./listening-ports.ts";
 import type { Config, OptionName } from "./options.ts";
+import type { NodeAddresses } from "./own-addresses.ts";
 
 export interface AgentInputs {
   readonly nodeName: string;
@@ -38,8 +39,7 @@ export interface AgentPlan {
   readonly devices: readonly NativeDevice[];
   readonly routes: ReadonlyMap<string, RoutePlanEntry>;
   readonly ipcache: ReadonlyMap<string, IpcacheEntry>;
-  /** The node's own addresses, each with the index of its device. */
-  readonly addresses: ReadonlyMap<Address, number>;
+  readonly own: NodeAddresses;
   readonly nonmasq: ReadonlyMap<string, NonmasqEntry>;
   readonly reservedPorts: BigUint64Array;
   readonly podRanges: IpamSpec;
@@ -150,7 +150,7 @@ export function planAgent(inputs: AgentInputs, sources: SourceTable): AgentPlan 
     devices: devices.devices,
     routes: routes.routes,
     ipcache: planIpcache({ nodeName, hostAddresses: [...addresses.keys()], nodes }),
-    addresses,
+    own: { addresses, devices: new Set(facts.links.map((link) => link.ifindex)) },
     nonmasq: planNonmasq(
       {
         ...families,

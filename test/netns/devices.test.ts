@@ -155,6 +155,8 @@ describe("a second network card", () => {
     using stack = new DisposableStack();
     const talks = await connectionsOverSecond(stack);
     ip(world.node, ["link set eth1 down", "link set eth1 name eth7"]);
+    // A device that is down has no IPv6 addresses. The agent has seen that, and flows under them wait for their return.
+    await waitFor("the loss to be seen", () => devices().some((text) => text.endsWith(`${SECOND[4]} ::`)));
     configure("eth7", SECOND);
     await followed("eth7", SECOND);
     for (const talk of talks) assert.ok(await talk.echoes("still there"), talk.ended ?? "no answer");
