@@ -106,6 +106,21 @@ function removeOldParts(bundle: Bundle, metafile: Metafile | undefined, root: st
 }
 
 /**
+ * Escapes what is not ASCII. esbuild does so but for comments; one such character and V8 keeps the whole file in two bytes
+ * a character, for as long as the process lives.
+ */
+function escapeComments(metafile: Metafile | undefined, root: string): void {
+  for (const path of Object.keys(metafile?.outputs ?? {})) {
+    const text = readFileSync(join(root, path), "utf8");
+    const ascii = text.replace(
+      /[\u0080-\uffff]/g,
+      (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`,
+    );
+    if (ascii !== text) writeFileSync(join(root, path), ascii);
+  }
+}
+
+/**
  * Writes the bundles whose inputs have changed.
  * @returns paths of those written
  * @throws what esbuild found wrong, as an Error
@@ -118,6 +133,7 @@ export async function bundleAll(root = ROOT): Promise<string[]> {
     refuseUnresolved(bundle, result.metafile, root);
     refuseLazyCommonJs(bundle, result.metafile);
     removeOldParts(bundle, result.metafile, root);
+    escapeComments(result.metafile, root);
     const out = join(root, bundle.out);
     const text = readFileSync(out, "utf8");
     if (!text.startsWith("#!")) writeFileSync(out, `${SHEBANG}\n${text}`);

@@ -54,6 +54,14 @@ describe("the package", () => {
     );
   });
 
+  test("holds bundles in ASCII, which V8 keeps in one byte a character", () => {
+    const dist = join(home, "dist");
+    const bundles = readdirSync(dist);
+    assert.ok(bundles.length > 2);
+    for (const name of bundles)
+      assert.ok(!/[\x80-\xff]/.test(readFileSync(join(dist, name), "latin1")), name);
+  });
+
   test("gives a command that knows its version", () => {
     assert.match(run(join(folder, "bin/hookline"), ["version"]), new RegExp(`^hookline ${version} `));
   });

@@ -14,10 +14,10 @@ struct node_config {
 	__u8 masquerade_to_route_source DOC("take the masquerade address from the route's preferred source");
 	__u8 host_routing DOC("forward by redirect between pod and native device, without the host's stack");
 	__u8 tunnel DOC("pods of other nodes are reached through a tunnel: node addresses are masqueraded to");
+	__u8 netfilter DOC("netfilter masquerades: pods' packets take the host's stack, those of flows that are older than this mode excepted");
 	__u8 events DOC("0 none, 1 drops, 2 drops and first packets of flows");
 	__u8 track_fragments_ipv4 DOC("remember the ports of fragmented IPv4 datagrams; off: their fragments are not masqueraded but dropped");
 	__u8 track_fragments_ipv6 DOC("remember the ports of fragmented IPv6 datagrams; off: their fragments are not masqueraded but dropped");
-	__u8 pad[1] DOC("always 0");
 	__u32 port_min DOC("lowest port that masquerading may choose, host order");
 	__u32 port_max DOC("highest port that masquerading may choose, host order");
 	__u32 tunnel_port DOC("UDP port of the node's own tunnel, host order, 0 none");

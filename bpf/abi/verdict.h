@@ -44,7 +44,8 @@ enum drop_reason { DROP_REASONS(ENUM_ROW) };
 	X(9, MASQ_POD, "pod traffic that leaves the cluster: masqueraded")     \
 	X(10, MASQ_FORWARDED, "forwarded traffic that is not ours")            \
 	X(11, MASQ_LOCAL, "stays on this node")                                \
-	X(12, MASQ_UNMANAGED, "leaves by a device without our programs")
+	X(12, MASQ_UNMANAGED, "leaves by a device without our programs")       \
+	X(13, MASQ_NETFILTER, "netfilter masquerades: its rules decide")
 
 enum masquerade_rule { MASQUERADE_RULES(ENUM_ROW) };
 

@@ -4,6 +4,12 @@
  */
 #pragma once
 
+/* Answers to what the programs translate skip the stack also where netfilter masquerades: it knows nothing of them. */
+static __always_inline bool answers_redirected(const struct pkt *p)
+{
+	return p->endpoint && (CONFIG.host_routing || CONFIG.netfilter) && p->ttl > TTL_LAST;
+}
+
 static __always_inline int from_net_path(struct __sk_buff *skb, struct pkt *p)
 {
 	bool deliver;
@@ -26,14 +32,14 @@ static __always_inline int from_net_path(struct __sk_buff *skb, struct pkt *p)
 		keep_tuple(p);
 		if (related(skb, p) || rewrite(skb, p))
 			return DROP;
-		deliver = p->direction == DIRECTION_REPLY && p->endpoint && CONFIG.host_routing && p->ttl > TTL_LAST;
+		deliver = p->direction == DIRECTION_REPLY && answers_redirected(p);
 		return deliver ? DELIVER : PASS;
 	}
 
 	/* 4. The answer to a translated flow: undo the translation. Flows of the node itself end in its stack. A used-up TTL is the
 	 * stack's to answer, after that. */
 	if (flow_reply(p) == DIRECTION_REPLY) {
-		if (p->endpoint && CONFIG.host_routing && p->ttl > TTL_LAST)
+		if (answers_redirected(p))
 			verdict = remember(skb, p, DELIVER);
 		return rewrite(skb, p) ? DROP : verdict;
 	}
@@ -44,13 +50,13 @@ static __always_inline int from_net_path(struct __sk_buff *skb, struct pkt *p)
 		return PASS;
 	if (flow_find(p) == DIRECTION_NONE && p->opens) {
 		p->state = FLOW_INBOUND;
-		p->rule = MASQ_REPLY;
+		p->rule = CONFIG.netfilter ? MASQ_NETFILTER : MASQ_REPLY;
 		if (flow_track(p))
 			return DROP;
 	}
 
 	/* 6. Hand it to the pod. */
-	if (CONFIG.host_routing && p->ttl > TTL_LAST)
+	if ((CONFIG.host_routing || (CONFIG.netfilter && before_netfilter(p))) && p->ttl > TTL_LAST)
 		verdict = remember(skb, p, DELIVER);
 	return verdict;
 }

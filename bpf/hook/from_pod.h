@@ -24,7 +24,7 @@ static __always_inline int from_pod_path(struct __sk_buff *skb, struct pkt *p)
 		return DROP;
 
 	/* 4. Without host routing the stack routes the packet; to_net or to_pod continue. */
-	if (!CONFIG.host_routing)
+	if (!CONFIG.host_routing && !CONFIG.netfilter)
 		return PASS;
 
 	/* 5. Part of a known flow? Then its translation stands. */
@@ -33,6 +33,8 @@ static __always_inline int from_pod_path(struct __sk_buff *skb, struct pkt *p)
 		flow_find(p);
 	else
 		keep_tuple(p);
+	if (CONFIG.netfilter && !before_netfilter(p))
+		return PASS;
 
 	/* 6. Where does it go, and if there is no flow yet, must it leave under the node's address (rules 5 to 9)? What the kernel
 	 * must answer goes to it as the pod sent it. */

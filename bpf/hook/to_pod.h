@@ -4,6 +4,15 @@
  */
 #pragma once
 
+/* What came in by a native device was recorded there if it was for the pod. If it was for the node, netfilter made it the pod's:
+ * it answers what the pod has opened, or not, as nobody here can tell. */
+static __always_inline bool from_network(struct __sk_buff *skb)
+{
+	__u32 ifindex = skb->ingress_ifindex;
+
+	return bpf_map_lookup_elem(&devices, &ifindex) != NULL;
+}
+
 static __always_inline int to_pod_path(struct __sk_buff *skb, struct pkt *p)
 {
 	/* 1. Read the headers; the kernel has judged them already. */
@@ -20,9 +29,9 @@ static __always_inline int to_pod_path(struct __sk_buff *skb, struct pkt *p)
 		return PASS;
 
 	/* 3. A new flow is opened from outside the pod. If the table is full, the packet goes on without a record. */
-	if (flow_find(p) == DIRECTION_NONE && p->opens) {
+	if (flow_find(p) == DIRECTION_NONE && p->opens && !(CONFIG.netfilter && from_network(skb))) {
 		p->state = FLOW_INBOUND;
-		p->rule = MASQ_LOCAL;
+		p->rule = CONFIG.netfilter ? MASQ_NETFILTER : MASQ_LOCAL;
 		if (flow_track(p))
 			p->reason = FORWARDED;
 	}

@@ -71,8 +71,15 @@ static __always_inline struct flow *flow_of(struct pkt *p)
 	if (p->hook == HOOK_FROM_NET && (f->state & FLOW_XSOURCE))
 		return NULL;
 	p->direction = DIRECTION_REPLY;
-	p->rule = MASQ_REPLY;
+	p->rule = CONFIG.netfilter && f->rule == MASQ_NETFILTER ? MASQ_NETFILTER : MASQ_REPLY;
 	return f;
+}
+
+/* Whether the flow is older than the mode in which netfilter masquerades: such a one stays with the programs to its end. In the
+ * stack its next packet would be taken for the first of a flow that the pod opens, and be given another source. */
+static __always_inline bool before_netfilter(const struct pkt *p)
+{
+	return p->direction != DIRECTION_NONE && p->rule != MASQ_NETFILTER;
 }
 
 /* Finds the packet's flow (flow_of), refreshes its record, and takes over its state. Gives the direction. */

@@ -13,7 +13,7 @@ static __always_inline enum masquerade_rule rule_for(struct pkt *p)
 	struct remote *remote;
 
 	if (!(p->v6 ? CONFIG.masquerade_ipv6 : CONFIG.masquerade_ipv4))
-		return MASQ_OFF;
+		return CONFIG.netfilter ? MASQ_NETFILTER : MASQ_OFF;
 	remote = bpf_map_lookup_elem(&ipcache, &to);
 	if (remote)
 		p->remote_identity = remote->identity;

@@ -56,15 +56,10 @@ test("ConfigMap < CiliumNetworkConfig < CiliumNodeConfig in name order < flags",
   assert.equal(config.originOf("log-level"), "default");
 });
 
-test("enableBPFMasquerade: false in a CiliumNetworkConfig is refused under its own path", () => {
+test("routingMode: tunnel in a CiliumNetworkConfig is refused under its own path", () => {
   const config = source();
-  config.update(
-    clusterLayers(view({ networkConfigs: [networkConfig({ enableBPFMasquerade: false })] }), labels),
-  );
-  assert.match(
-    config.faults[0]?.detail ?? "",
-    /^CiliumNetworkConfig cluster spec\.enableBPFMasquerade: "false": /,
-  );
+  config.update(clusterLayers(view({ networkConfigs: [networkConfig({ routingMode: "tunnel" })] }), labels));
+  assert.match(config.faults[0]?.detail ?? "", /^CiliumNetworkConfig cluster spec\.routingMode: "tunnel": /);
 });
 
 test("a wrong value keeps the last good configuration and generation; the right one moves on", () => {

@@ -82,14 +82,6 @@ for (const [key, value, why] of refusals) {
   });
 }
 
-test("iptables mode is refused with what to do instead", () => {
-  const { faults } = resolveConfig([configMap({ "enable-bpf-masquerade": "false" })]);
-  assert.match(
-    faults[0]?.detail ?? "",
-    /masquerading by iptables is not in this release; to switch .* off set/,
-  );
-});
-
 test("all wrong values are told at once, unknown keys apart", () => {
   const { config, faults, unknown } = resolveConfig([
     configMap({ mtu: "x", devices: "eth0", "enable-ipv4": "y", "kube-proxy-replacement": "true" }),

@@ -6,7 +6,7 @@ import { SerialQueue } from "../base/async.ts";
 import { Fault } from "../base/fault.ts";
 import type { Log } from "../base/log.ts";
 import type { Endpoint } from "../engine/endpoint/spec.ts";
-import { formatSourceLine, SourceTable } from "../engine/masquerade/plan.ts";
+import { SourceTable } from "../engine/masquerade/plan.ts";
 import type { NodeSpec } from "../engine/route/spec.ts";
 import { hasRouteSource } from "../kernel/features.ts";
 import type { FileLock } from "../kernel/file-lock.ts";
@@ -25,8 +25,10 @@ import { type EmbeddedApi, startEmbeddedApi } from "./embedded.ts";
 import { EventReader } from "./event-reader.ts";
 import { IpMasqSource } from "./ip-masq-source.ts";
 import { type ListeningPorts, listeningPorts } from "./listening-ports.ts";
+import { ModeSwitch } from "./masquerade-mode.ts";
+import { namesOf } from "./names.ts";
 import { NodeNetwork } from "./network.ts";
-import { nodeConfig, tableSizes } from "./node-config.ts";
+import { type MasqueradeMode, nodeConfig, tableSizes } from "./node-config.ts";
 import { type AgentPlan, planAgent } from "./plan.ts";
 import { Pods } from "./pods.ts";
 import { Publisher } from "./publish.ts";
@@ -54,6 +56,7 @@ export class Agent {
   readonly publisher: Publisher;
   readonly network: NodeNetwork;
   readonly pods: Pods;
+  readonly masquerade: ModeSwitch;
   readonly client: KubeClient;
   readonly #lock: FileLock;
   readonly #embedded: EmbeddedApi | undefined;
@@ -109,6 +112,12 @@ export class Agent {
       stripped: (ifindexes) => void this.#queue.run(() => this.dataPlane?.putBack(ifindexes)),
     });
     this.publisher = new Publisher(this.client, this.log);
+    this.masquerade = new ModeSwitch({
+      files: this.files,
+      bpfRoot: options.bpfRoot,
+      log: this.log,
+      onChange,
+    });
     this.pods = new Pods({
       netlink: this.#netlink,
       openNetlink: openRtNetlink,
@@ -192,11 +201,11 @@ export class Agent {
   #changed(): void {
     if (this.#dirty || this.#stopped) return;
     this.#dirty = true;
-    void this.#queue.run(() => {
+    void this.#queue.run(async () => {
       this.#dirty = false;
       if (this.#stopped) return;
       try {
-        this.#update();
+        await this.#update();
         this.updateFault = undefined;
       } catch (thrown) {
         const fault = Fault.from(thrown);
@@ -218,7 +227,7 @@ export class Agent {
     return { nodes: this.#saved.nodes, fromState: true };
   }
 
-  #update(): void {
+  async #update(): Promise<void> {
     const known = this.#facts();
     if (known === undefined) return;
     const view = this.cluster.view;
@@ -237,13 +246,14 @@ export class Agent {
       saved: this.#saved?.ipMasqAgent,
       fromState: known.fromState,
     });
+    const facts = this.network.read();
     const plan = planAgent(
       {
         nodeName: this.options.nodeName,
         config,
         originOf: (name) => this.config.originOf(name),
         nodes: known.nodes,
-        facts: this.network.read(),
+        facts,
         ipMasqAgent,
         listening: this.#listening,
         routeSource: hasRouteSource(),
@@ -255,7 +265,8 @@ export class Agent {
       families,
       plan.devices.map((device) => device.name),
     );
-    this.#keepLoaded();
+    const mode = await this.masquerade.prepare({ config, plan, facts, pods: this.pods.engine.list() });
+    this.#keepLoaded(mode);
     // Routes after maps: a packet that takes a new route must find the map entries that judge it.
     this.dataPlane?.apply(plan);
     this.network.applyRoutes(plan.routes);
@@ -267,21 +278,22 @@ export class Agent {
     for (const endpoint of this.pods.engine.list()) this.#publishEndpoint(endpoint, false);
     if (!known.fromState) this.#save(known.nodes);
     this.#announceReady();
+    void this.masquerade.settle(mode);
   }
 
   /** Loads the data plane at first, and again when an option of it has changed. */
-  #keepLoaded(): void {
+  #keepLoaded(mode: MasqueradeMode): void {
     const config = this.config.config;
     if (config === undefined) return;
     if (this.dataPlane !== undefined) {
       this.dataPlane.flowTable.max = tableSizes(config);
-      this.dataPlane.reload(nodeConfig(config));
+      this.dataPlane.reload(nodeConfig(config, mode));
       return;
     }
     const dataPlane = new DataPlane({
       objectPath: this.options.objectPath,
       bpfRoot: this.options.bpfRoot,
-      config: nodeConfig(config),
+      config: nodeConfig(config, mode),
       sizes: tableSizes(config),
       log: this.log,
     });
@@ -295,14 +307,7 @@ export class Agent {
       lost: dataPlane.table("events_lost"),
       flows: this.flows,
       log: this.log,
-      names: {
-        ofAddress: (address) => this.nameOf(address),
-        ofDevice: (ifindex) => this.pods.deviceName(ifindex) || this.network.deviceName(ifindex),
-        ofSource: (index) => {
-          const line = this.sources.line(index);
-          return line === undefined ? "" : formatSourceLine(line);
-        },
-      },
+      names: namesOf(this),
     });
   }
 
@@ -367,17 +372,6 @@ export class Agent {
     return self === undefined ? nodes : [...others, self];
   }
 
-  /** Who an address is: `default/web`, `node/b`, or "". */
-  nameOf(address: string): string {
-    const pod = this.pods.nameOf(address);
-    if (pod !== "") return pod;
-    const nodes = this.cluster.view.nodes;
-    const node = nodes.find(
-      (n) => n.internalAddresses.includes(address) || n.otherAddresses.includes(address),
-    );
-    return node === undefined ? "" : `node/${node.name}`;
-  }
-
   /** Ends the process's part; the data plane stays attached and goes on. */
   async stop(): Promise<void> {
     if (this.#stopped) return;
@@ -386,6 +380,7 @@ export class Agent {
     for (const timer of this.#timers) clearTimeout(timer);
     await Promise.all([this.#queue.idle(), this.pods.idle()]);
     this.ipMasq.close();
+    this.masquerade.close();
     this.network.close();
     this.#events?.close();
     this.dataPlane?.close();

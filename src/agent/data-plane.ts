@@ -11,7 +11,7 @@ import { type Datapath, openDatapath } from "../loader/datapath.ts";
 import type { NodeConfig } from "../maps/gen/config.ts";
 import { MAPS } from "../maps/gen/maps.ts";
 import { DeviceFlag, RemoteFlag } from "../maps/gen/verdict.ts";
-import { Reconciler } from "../maps/reconcile.ts";
+import { Reconciler, type ReconcileStatus } from "../maps/reconcile.ts";
 import type { MapName, KeyOf as RowKeyOf, ValueOf as RowValueOf, Table, TableOf } from "../maps/table.ts";
 import { prepareBpffs } from "./bpffs.ts";
 import { faults } from "./faults.ts";
@@ -44,6 +44,12 @@ type Kept = (typeof KEPT)[number];
 type KeyOf<N extends Kept> = RowKeyOf<(typeof MAPS)[N]>;
 type ValueOf<N extends Kept> = RowValueOf<(typeof MAPS)[N]>;
 type Reconcilers = { readonly [N in Kept]: Reconciler<KeyOf<N>, ValueOf<N>> };
+
+/** A reconciler's state as it is reported, with the first of its failures. */
+export function reconcilerRow(status: ReconcileStatus): ReconcilerStatus {
+  const { map, desired, realised, pending, errors, generation, failures } = status;
+  return { map, desired, realised, pending, errors, generation, failures: failures.slice(0, 20) };
+}
 
 /** One loaded data plane. All methods are synchronous. */
 export class DataPlane {
@@ -259,18 +265,7 @@ export class DataPlane {
   }
 
   reconcilers(): ReconcilerStatus[] {
-    return KEPT.map((name) => {
-      const { desired, realised, pending, errors, generation, failures } = this.#reconcilers[name].status();
-      return {
-        map: name,
-        desired,
-        realised,
-        pending,
-        errors,
-        generation,
-        failures: failures.slice(0, 20).map(({ key, error }) => ({ key, error })),
-      };
-    });
+    return KEPT.map((name) => reconcilerRow(this.#reconcilers[name].status()));
   }
 
   /** Fill as it is known without reading the maps: what the agent wrote, and what the data plane counts. */

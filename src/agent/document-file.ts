@@ -104,6 +104,12 @@ export class DocumentFile {
     return content.text;
   }
 
+  /** Why changes of the file are not told, if they are not: they are then found only when somebody reads again. */
+  get fault(): Fault | undefined {
+    const why = this.#watch.problem;
+    return why === undefined ? undefined : faults.FILE_UNWATCHED({ path: this.#path, why });
+  }
+
   /** Whether what is there is new and may be believed; if it is too early for that, asks again when it is not. */
   #isStill(signature: string): boolean {
     clearTimeout(this.#timer);

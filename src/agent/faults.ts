@@ -13,8 +13,18 @@ export const faults = defineFaults({
       `an agent runs in ${c.runDir} already${c.pid === undefined ? "" : ` (process ${c.pid})`}; stop it or choose another --run-dir`,
     exitCode: 3,
   },
+  OPTION_IDLE: { text: (c) => `${c.name}: has no effect ${c.where}` },
+  INTERFACE_NOT_FOUND: { text: (c) => `egress-masquerade-interfaces: no device is called "${c.pattern}"` },
+  MODE_NOT_IN_FORCE: {
+    text: (c) => `masquerading by ${c.mode} is not in force, ${c.inForce} does it: ${c.why}`,
+    retriable: true,
+  },
   AGENT_NOT_READY: { text: (c) => `the agent is not ready: ${c.why}`, retriable: true },
   STATE_FILE: { text: (c) => `${c.file}: ${c.why}` },
+  FILE_UNWATCHED: {
+    text: (c) =>
+      `${c.path}: cannot be watched (${c.why}), so changes are found every few seconds only: raise fs.inotify.max_user_instances and fs.inotify.max_user_watches`,
+  },
   FILE_UNUSABLE: { text: (c) => `${c.path}: ${c.why}` },
   NO_BPFFS: {
     text: (c) =>

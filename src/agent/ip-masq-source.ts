@@ -62,7 +62,8 @@ export class IpMasqSource {
   }
 
   get faults(): readonly Fault[] {
-    return this.#faults;
+    const unwatched = this.#file.fault;
+    return unwatched === undefined ? this.#faults : [...this.#faults, unwatched];
   }
 
   /** Whether there is a newer document than the one in force, which cannot be used. */

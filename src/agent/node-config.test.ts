@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every field of the data plane's configuration has exactly one option; values reach it in the right units; and the
-// line that `status` prints of it.
+// Every field of the data plane's configuration has exactly one option, and values reach it in the right units.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { nodeConfigFields } from "../maps/gen/config.ts";
 import { resolveConfig } from "./config.ts";
-import { masqueradingLine } from "./masquerading-line.ts";
 import { nodeConfig, tableSizes } from "./node-config.ts";
 import { OPTION_NAMES, OPTIONS, type Option } from "./options.ts";
 
@@ -57,27 +55,15 @@ test("table sizes: Cilium's tracking sizes add up, the index follows unless it i
   );
 });
 
-const base = {
-  ipv4: true,
-  ipv6: true,
-  devices: ["eth0", "eth1"],
-  withDevices: true,
-  nativeRoutingCidr4: "10.0.0.0/8",
-  nativeRoutingCidr6: "fd00::/48",
-  ipMasqAgent: false,
-};
-const lines: [change: Partial<typeof base>, expected: string][] = [
-  [{}, "BPF\t[eth0, eth1]\t10.0.0.0/8 fd00::/48 [IPv4: Enabled, IPv6: Enabled]"],
-  [
-    { ipMasqAgent: true },
-    "BPF (ip-masq-agent)\t[eth0, eth1]\t10.0.0.0/8 fd00::/48 [IPv4: Enabled, IPv6: Enabled]",
-  ],
-  [{ ipv6: false, nativeRoutingCidr6: "" }, "BPF\t[eth0, eth1]\t10.0.0.0/8  [IPv4: Enabled, IPv6: Disabled]"],
-  [{ ipv4: false, ipv6: false }, "Disabled"],
-  [{ withDevices: false }, "BPF\t10.0.0.0/8 fd00::/48 [IPv4: Enabled, IPv6: Enabled]"],
-];
-for (const [change, expected] of lines) {
-  test(`Masquerading: ${JSON.stringify(expected)}`, () => {
-    assert.equal(masqueradingLine({ ...base, ...change }), expected);
-  });
-}
+test("where netfilter masquerades the programs do not, and the stack routes", () => {
+  const { netfilter, hostRouting, masqueradeIpv4, masqueradeIpv6 } = nodeConfig(given(), "iptables");
+  assert.deepEqual(
+    { netfilter, hostRouting, masqueradeIpv4, masqueradeIpv6 },
+    {
+      netfilter: 1,
+      hostRouting: 0,
+      masqueradeIpv4: 0,
+      masqueradeIpv6: 0,
+    },
+  );
+});

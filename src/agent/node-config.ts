@@ -15,17 +15,23 @@ export function ticks(seconds: number): number {
 
 const EVENTS = { none: 2, lowest: 2, low: 2, medium: 2, maximum: 1 } as const;
 
-export function nodeConfig(config: Config): NodeConfig {
+/** How pods' packets are masqueraded: by the BPF programs or by netfilter, in either case only the families that are on. */
+export type MasqueradeMode = "bpf" | "iptables";
+
+/** `mode` is the one in force, which may lag behind the option. */
+export function nodeConfig(config: Config, mode: MasqueradeMode = "bpf"): NodeConfig {
   const flag = (value: boolean): number => (value ? 1 : 0);
   const ports = config["masquerade-port-range"];
+  const inBpf = mode === "bpf";
   return {
     enableIpv4: flag(config["enable-ipv4"]),
     enableIpv6: flag(config["enable-ipv6"]),
-    masqueradeIpv4: flag(config["enable-ipv4"] && config["enable-ipv4-masquerade"]),
-    masqueradeIpv6: flag(config["enable-ipv6"] && config["enable-ipv6-masquerade"]),
+    masqueradeIpv4: flag(inBpf && config["enable-ipv4"] && config["enable-ipv4-masquerade"]),
+    masqueradeIpv6: flag(inBpf && config["enable-ipv6"] && config["enable-ipv6-masquerade"]),
     masqueradeRemoteNodes: flag(config["enable-remote-node-masquerade"]),
     masqueradeToRouteSource: flag(config["enable-masquerade-to-route-source"]),
-    hostRouting: flag(!config["enable-host-legacy-routing"]),
+    hostRouting: flag(inBpf && !config["enable-host-legacy-routing"]),
+    netfilter: flag(!inBpf),
     tunnel: flag(config["routing-mode"] === "tunnel"),
     trackFragmentsIpv4: flag(config["enable-ipv4-fragment-tracking"]),
     trackFragmentsIpv6: flag(config["enable-ipv6-fragment-tracking"]),

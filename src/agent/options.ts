@@ -71,18 +71,29 @@ export const OPTIONS = {
   "enable-bpf-masquerade": option({
     type: bool,
     default: "true",
-    text: "Masquerade in BPF. Cilium's default is false; this release has no iptables mode, so false is refused.",
+    text: "Masquerade in BPF; false: by iptables, through the node's stack. Cilium's default is false.",
     when: "load",
+    fields: ["netfilter"],
     helm: "bpf.masquerade",
-    refuse: (value) =>
-      value
-        ? undefined
-        : "masquerading by iptables is not in this release; to switch masquerading off set enable-ipv4-masquerade and enable-ipv6-masquerade to false",
+  }),
+  "egress-masquerade-interfaces": option({
+    type: list,
+    default: "",
+    text: "In iptables mode, masquerade on these devices only, `eth+` for all that begin with eth. Empty: the native devices.",
+    when: "live",
+    helm: "egressMasqueradeInterfaces",
+  }),
+  "iptables-random-fully": option({
+    type: bool,
+    default: "false",
+    text: "In iptables mode, choose source ports at random also where the pod's own is free.",
+    when: "live",
+    helm: "iptablesRandomFully",
   }),
   "enable-remote-node-masquerade": option({
     type: bool,
     default: "false",
-    text: "Masquerade also what pods send to the addresses of other nodes.",
+    text: "Masquerade also what pods send to the addresses of other nodes; BPF mode only.",
     when: "load",
     fields: ["masqueradeRemoteNodes"],
     helm: "enableRemoteNodeMasquerade",

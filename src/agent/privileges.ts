@@ -6,11 +6,13 @@ import { type CapabilityName, dropCapabilities } from "../kernel/capabilities.ts
 
 /**
  * sysAdmin: setns(2), mounts, and BPF ids; netAdmin: links, routes, attaching; bpf and perfmon: maps and programs;
- * sysPtrace: /proc/PID/ns/net of pods that run as other users; dacOverride: namespaces and files that runtimes own.
+ * sysPtrace: /proc/PID/ns/net of pods that run as other users; dacOverride: namespaces and files that runtimes own;
+ * netRaw: iptables asks the kernel about sets, and the legacy kind about everything, through a raw socket.
  */
 const KEPT: readonly CapabilityName[] = [
   "sysAdmin",
   "netAdmin",
+  "netRaw",
   "bpf",
   "perfmon",
   "sysPtrace",

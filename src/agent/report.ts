@@ -8,6 +8,7 @@ import { ENDPOINTS_SHOWN, portRefusals } from "../maps/port-use.ts";
 import { nowTicks } from "../maps/ticks.ts";
 import { formatEnd, protocolName } from "../observe/decode.ts";
 import type { Agent } from "./create.ts";
+import { reconcilerRow } from "./data-plane.ts";
 import { masqueradingLine } from "./masquerading-line.ts";
 import { tableSizes } from "./node-config.ts";
 import { OPTION_NAMES, OPTIONS, type Option } from "./options.ts";
@@ -35,6 +36,7 @@ function faultTexts(agent: Agent): string[] {
     ...(agent.plan?.faults ?? []),
     ...agent.network.faults,
     ...(agent.dataPlane?.faults ?? []),
+    ...agent.masquerade.faults,
     ...(agent.updateFault === undefined ? [] : [agent.updateFault]),
     ...(agent.serviceFault === undefined ? [] : [agent.serviceFault]),
   ].map((fault) => fault.detail);
@@ -73,6 +75,8 @@ function overall(agent: Agent, faults: readonly string[]): Condition {
   return { state: "ok", text: "pods can be added" };
 }
 
+const MODE_WORDS = { bpf: "BPF", iptables: "IPTables" } as const;
+
 function masquerading(agent: Agent): MasqueradeReport {
   const config = agent.config.config;
   const on = (family: 4 | 6): boolean =>
@@ -87,19 +91,18 @@ function masquerading(agent: Agent): MasqueradeReport {
   const ipMasqAgent = config?.["enable-ip-masq-agent"] ?? false;
   const nonmasq = [...(agent.plan?.nonmasq.values() ?? [])];
   const { document, generation } = agent.ipMasq;
+  const protocols = { ipv4: on(4), ipv6: on(6) };
   return {
     line: masqueradingLine({
-      ipv4: on(4),
-      ipv6: on(6),
-      devices: agent.plan?.devices.map((device) => device.name) ?? [],
-      withDevices: true,
-      nativeRoutingCidr4: cidr(4),
-      nativeRoutingCidr6: cidr(6),
+      enabled: protocols.ipv4 || protocols.ipv6,
+      protocols,
+      mode: agent.masquerade.mode,
       ipMasqAgent,
+      devices: agent.plan?.devices.map((device) => device.name) ?? [],
+      exclusions: [cidr(4), cidr(6)],
     }),
-    ipv4: on(4),
-    ipv6: on(6),
-    mode: on(4) || on(6) ? "BPF" : "Disabled",
+    ...protocols,
+    mode: protocols.ipv4 || protocols.ipv6 ? MODE_WORDS[agent.masquerade.mode] : "Disabled",
     ipMasqAgent: {
       enabled: ipMasqAgent,
       origin: ipMasqAgent ? (document?.origin ?? "defaults") : "",
@@ -130,7 +133,10 @@ export function statusReport(agent: Agent): StatusReport {
     kubernetes: kubernetes(agent),
     routing: {
       network: "Native",
-      host: config.config?.["enable-host-legacy-routing"] ? "Legacy" : "BPF",
+      host:
+        config.config?.["enable-host-legacy-routing"] || agent.masquerade.mode === "iptables"
+          ? "Legacy"
+          : "BPF",
       routes: plan?.routes.size ?? 0,
     },
     attachMode: dataPlane?.attachMode === "tc" ? "Legacy TC" : "TCX",
@@ -153,7 +159,7 @@ export function statusReport(agent: Agent): StatusReport {
     },
     endpoints: { total, ready: total - broken.length },
     nodes: agent.nodes().length,
-    reconcilers: dataPlane?.reconcilers() ?? [],
+    reconcilers: [...(dataPlane?.reconcilers() ?? []), ...agent.masquerade.status().map(reconcilerRow)],
     maps: dataPlane?.fills() ?? [],
     monitor: { clients: agent.flows.clients, ...agent.flows.counts },
     flowTable: dataPlane?.flowTable.report() ?? null,

@@ -11,6 +11,7 @@ import { type FileLock, tryLock } from "../kernel/file-lock.ts";
 import type { IpMasqAgentDocument } from "../source/ip-masq-agent.ts";
 import type { NodeObject } from "../source/node.ts";
 import { faults } from "./faults.ts";
+import type { MasqueradeMode } from "./node-config.ts";
 import type { AgentFile } from "./status.ts";
 
 function replaceFile(path: string, value: unknown): void {
@@ -100,6 +101,17 @@ export class StateFiles {
       ipam: readIpamState((value as { ipam: unknown }).ipam),
       nextEndpointId: z.int().parse((value as { nextEndpointId: unknown }).nextEndpointId),
     }));
+  }
+
+  /** Which mode of masquerading the programs were loaded for last. */
+  saveMasqueradeMode(mode: MasqueradeMode): void {
+    replaceFile(join(this.stateDir, "masquerade-mode.json"), mode);
+  }
+
+  /** Undefined if nobody has saved one. */
+  loadMasqueradeMode(): MasqueradeMode | undefined {
+    const path = join(this.stateDir, "masquerade-mode.json");
+    return readFile(path, (value) => (value === "iptables" || value === "bpf" ? value : undefined));
   }
 
   /** Writes only what differs from the last call. */

@@ -70,7 +70,8 @@ export interface MasqueradeReport {
   readonly line: string;
   readonly ipv4: boolean;
   readonly ipv6: boolean;
-  readonly mode: "BPF" | "Disabled";
+  /** The mode in force. */
+  readonly mode: "BPF" | "IPTables" | "Disabled";
   readonly ipMasqAgent: {
     readonly enabled: boolean;
     /** The document in force: a ConfigMap, a file, or the defaults. */

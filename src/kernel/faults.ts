@@ -18,6 +18,12 @@ export const faults = defineFaults({
     text: (c) =>
       `libbpf.so.1 cannot be loaded (${c.why}): install the package libbpf1 (Debian, Ubuntu) or libbpf`,
   },
+  COMMAND_FAILED: { text: (c) => `${c.command}: ${c.why}`, retriable: true },
+  LINE_REFUSED: { text: (c) => `${c.detail}: ${c.line}`, retriable: true },
+  PROGRAM_MISSING: {
+    text: (c) => `${c.program} is not installed: install the package ${c.package}`,
+    retriable: true,
+  },
   NO_FD_POLLING: { text: () => "this build of koffi cannot watch file descriptors" },
   UNSUPPORTED_MACHINE: { text: (c) => `processor ${c.arch}: only x64 and arm64 are supported` },
 });

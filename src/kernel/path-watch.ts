@@ -59,9 +59,15 @@ function identityOf(folder: string): string | undefined {
 export class PathWatch {
   readonly #onChange: () => void;
   readonly #watched = new Map<string, Watched>();
+  #problem: string | undefined;
 
   constructor(onChange: () => void) {
     this.#onChange = onChange;
+  }
+
+  /** errno of a folder that cannot be watched: EMFILE and ENOSPC mean that the limits of inotify are reached. */
+  get problem(): string | undefined {
+    return this.#problem;
   }
 
   /** Watches the way to `path` as it is now; to be called again after every change, before the file is read. */
@@ -77,6 +83,7 @@ export class PathWatch {
   }
 
   #watch(wanted: ReadonlyMap<string, ReadonlySet<string>>): void {
+    this.#problem = undefined;
     for (const [folder, { identity, watcher }] of this.#watched) {
       if (wanted.has(folder) && identityOf(folder) === identity) continue;
       watcher.close();
@@ -98,8 +105,10 @@ export class PathWatch {
       });
       watcher.on("error", () => this.#drop(folder, watcher));
       this.#watched.set(folder, { identity, watcher, names });
-    } catch {
-      // The folder went away, or the kernel has no more watches to give: the owner looks again by and by.
+    } catch (thrown) {
+      const { code } = thrown as NodeJS.ErrnoException;
+      // A folder that has just gone away is missed by nobody: that above it is watched.
+      if (code !== "ENOENT" && code !== "ENOTDIR") this.#problem = code;
     }
   }
 

@@ -107,8 +107,8 @@ test("the agent keeps only the capabilities that it needs", () => {
   const { pid } = JSON.parse(readFileSync(join(node.runDir, "agent.json"), "utf8"));
   const field = (name: string) =>
     new RegExp(`^${name}:\\s*(\\w+)`, "m").exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1];
-  // dac_override 1, net_admin 12, sys_ptrace 19, sys_admin 21, perfmon 38, bpf 39.
-  const kept = [1n, 12n, 19n, 21n, 38n, 39n].reduce((mask, bit) => mask | (1n << bit), 0n);
+  // dac_override 1, net_admin 12, net_raw 13, sys_ptrace 19, sys_admin 21, perfmon 38, bpf 39.
+  const kept = [1n, 12n, 13n, 19n, 21n, 38n, 39n].reduce((mask, bit) => mask | (1n << bit), 0n);
   for (const set of ["CapEff", "CapPrm", "CapBnd"]) assert.equal(BigInt(`0x${field(set)}`) & ~kept, 0n, set);
 });
 

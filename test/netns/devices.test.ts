@@ -191,6 +191,22 @@ describe("a second network card", () => {
     await followed("eth1", SECOND);
   });
 
+  test("gets another address while no agent runs: the next one ends the flows under the old", async () => {
+    using stack = new DisposableStack();
+    for (const [f, talk] of datagramsOverSecond(stack)) assert.equal(await talk.peer(), SECOND[f]);
+    await node.stop("SIGKILL");
+    ip(world.node, ["addr flush dev eth1 scope global"]);
+    configure("eth1", MOVED);
+    assert.ok(translations().has(SECOND[4]));
+    await node.start();
+    await followed("eth1", MOVED);
+    assert.ok(!FAMILIES.some((f) => translations().has(SECOND[f])), "records of the old address");
+    for (const f of FAMILIES) assert.equal(await seen(BY_SECOND[f]), MOVED[f]);
+    ip(world.node, ["addr flush dev eth1 scope global"]);
+    configure("eth1", SECOND);
+    await followed("eth1", SECOND);
+  });
+
   test("goes under traffic: its entry, links and flows go, the rest goes on; it comes back as another", async () => {
     const index = ifindexOf("eth1");
     using stack = new DisposableStack();

@@ -58,8 +58,8 @@ test("a CiliumNetworkConfig changes the running agent, and is refused with its p
   const { options } = await node.get<ConfigReport>("/v1/config");
   const origin = options.find((option) => option.name === "enable-ipv6-masquerade")?.origin;
   assert.equal(origin, "CiliumNetworkConfig all spec.enableIPv6Masquerade");
-  networkConfig({ enableIPv6Masquerade: true, enableBPFMasquerade: false });
-  const path = 'CiliumNetworkConfig all spec.enableBPFMasquerade: "false": ';
+  networkConfig({ enableIPv6Masquerade: true, routingMode: "tunnel" });
+  const path = 'CiliumNetworkConfig all spec.routingMode: "tunnel": ';
   await waitFor("the refusal", async () => (await status()).faults.some((fault) => fault.startsWith(path)));
   assert.equal((await status()).masquerading.ipv6, false, "the last good configuration stays");
   networkConfig({ enableBPFMasquerade: true });

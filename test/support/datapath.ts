@@ -46,6 +46,7 @@ export const ALL_ON: NodeConfig = {
   masqueradeRemoteNodes: 0,
   masqueradeToRouteSource: 0,
   hostRouting: 1,
+  netfilter: 0,
   tunnel: 0,
   trackFragmentsIpv4: 1,
   trackFragmentsIpv6: 1,

@@ -120,10 +120,17 @@ export const NEEDS: readonly Need[] = [
   },
   {
     name: "iptables",
-    why: "tests beside netfilter",
-    for: "test",
+    why: "masquerading by iptables (enable-bpf-masquerade: false)",
+    for: "lab",
     packages: [["iptables"]],
     present: program(/^iptables$/),
+  },
+  {
+    name: "ipset",
+    why: "masquerading by iptables (enable-bpf-masquerade: false)",
+    for: "lab",
+    packages: [["ipset"]],
+    present: program(/^ipset$/),
   },
   {
     name: "traceroute",

@@ -27,11 +27,16 @@ export interface DevicePlan {
   readonly faults: readonly Fault[];
 }
 
+const isWildcard = (pattern: string): boolean => /[+*]$/.test(pattern);
+
 /** `eth+` and `eth*` match every name that begins with eth; anything else matches itself. */
 export function matchesDevice(pattern: string, name: string): boolean {
-  if (pattern.endsWith("+") || pattern.endsWith("*")) return name.startsWith(pattern.slice(0, -1));
-  return pattern === name;
+  return isWildcard(pattern) ? name.startsWith(pattern.slice(0, -1)) : pattern === name;
 }
+
+/** A wildcard does not mean ports of a bond or bridge, whose packets and addresses are the master's. */
+const isMeant = (pattern: string, link: Link): boolean =>
+  matchesDevice(pattern, link.name) && (link.master === 0 || !isWildcard(pattern));
 
 /**
  * Order of choice: 1. the node's InternalIP if one of these devices has it; 2. their first primary global address that is
@@ -97,11 +102,11 @@ function nativeDevice(link: Link, spec: DeviceSpec, facts: NetworkFacts): Native
 function chooseByPattern(patterns: readonly string[], links: Link[]): { chosen: Link[]; found: Fault[] } {
   const found: Fault[] = [];
   for (const pattern of patterns) {
-    if (!links.some((link) => matchesDevice(pattern, link.name))) {
+    if (!links.some((link) => isMeant(pattern, link))) {
       found.push(faults.DEVICE_NOT_FOUND({ pattern }));
     }
   }
-  return { chosen: links.filter((l) => patterns.some((p) => matchesDevice(p, l.name))), found };
+  return { chosen: links.filter((link) => patterns.some((pattern) => isMeant(pattern, link))), found };
 }
 
 function chooseByRoute(facts: NetworkFacts, links: Link[], nodeAddresses: readonly Address[]): Link[] {

@@ -41,9 +41,17 @@ export interface RouteFact {
   readonly unreachable: boolean;
 }
 
+/** A route of the main table that names the source address of what takes it. */
+export interface SourceRouteFact {
+  readonly destination: Prefix;
+  readonly ifindex: number;
+  readonly source: Address;
+}
+
 export interface NetworkFacts {
   readonly links: readonly Link[];
   readonly routes: readonly RouteFact[];
   /** Routing rules ask for a packet's source or the device that it came in by, so pods' packets may go other ways than the node's. */
   readonly rulesBySource: boolean;
+  readonly sourceRoutes?: readonly SourceRouteFact[];
 }

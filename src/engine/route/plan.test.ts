@@ -199,3 +199,16 @@ test("devices: why a family has no address", () => {
     4: "no IPv4 address, the device is down",
   });
 });
+
+test("devices: a wildcard does not mean a bond's ports, a name does", () => {
+  const links = [
+    link(2, "eth0", [], { master: 4 }),
+    link(3, "eth1", [address("172.21.0.11/24")]),
+    link(4, "bond0", [address("172.20.0.11/24")]),
+  ];
+  assert.deepEqual(chosen(["eth+", "bond0"], { ...facts, links }), [
+    "eth1 172.21.0.11 ::",
+    "bond0 172.20.0.11 ::",
+  ]);
+  assert.deepEqual(chosen(["eth0"], { ...facts, links }), ["eth0 :: ::"]);
+});

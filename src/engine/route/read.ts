@@ -66,10 +66,14 @@ function routeFacts({ destination, type, protocol, nextHops }: Route): RouteFact
 /** The facts of the namespace that the socket was opened in. */
 export function readNetworkFacts(netlink: RtNetlink): NetworkFacts {
   const addresses = listAddresses(netlink);
+  const routes = listRoutes(netlink);
   return {
     links: listLinks(netlink).map((link) => linkFact(link, addresses)),
-    routes: listRoutes(netlink).flatMap(routeFacts),
+    routes: routes.flatMap(routeFacts),
     rulesBySource: listRules(netlink).some((rule) => rule.bySource || rule.inDevice !== undefined),
+    sourceRoutes: routes.flatMap(({ destination, source, nextHops }) =>
+      source === undefined ? [] : nextHops.map(({ device }) => ({ destination, ifindex: device, source })),
+    ),
   };
 }
 

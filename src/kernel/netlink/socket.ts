@@ -14,6 +14,7 @@ const SOCK_CLOEXEC = 0o2000000;
 const SOCK_NONBLOCK = 0o4000;
 const NETLINK_ROUTE = 0;
 const NETLINK_SOCK_DIAG = 4;
+const NETLINK_NETFILTER = 12;
 const SOL_SOCKET = 1;
 const SO_RCVTIMEO = 20;
 const SO_RCVBUFFORCE = 33;
@@ -79,7 +80,7 @@ function refusalIn(message: Message, { purpose }: Request): Error | undefined {
   return refused(purpose.op, errnoName(-code), purpose.object, why);
 }
 
-/** An open rtnetlink socket. It acts in the namespace in which it was opened, whoever uses it. */
+/** An open rtnetlink socket, or one of a family that answers in the same way. It acts in the namespace in which it was opened, whoever uses it. */
 export class RtNetlink implements Disposable {
   readonly #fd: number;
   readonly #buffer = allocate(RECEIVE_BYTES);
@@ -219,6 +220,11 @@ export function openRtNetlink(netns?: Netns | string): RtNetlink {
 export function openSockDiag(netns?: Netns | string): RtNetlink {
   const open = (): RtNetlink => new RtNetlink(NETLINK_SOCK_DIAG);
   return netns === undefined ? open() : withNetns(netns, open);
+}
+
+/** Opens a socket to netfilter's part of the kernel, in the calling thread's namespace. */
+export function openNetfilterNetlink(): RtNetlink {
+  return new RtNetlink(NETLINK_NETFILTER);
 }
 
 /** The object that a request made must be there afterwards. */

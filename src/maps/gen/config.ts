@@ -21,6 +21,8 @@ export interface NodeConfig {
   hostRouting: number;
   /** Pods of other nodes are reached through a tunnel: node addresses are masqueraded to. */
   tunnel: number;
+  /** Netfilter masquerades: pods' packets take the host's stack, those of flows that are older than this mode excepted. */
+  netfilter: number;
   /** 0 none, 1 drops, 2 drops and first packets of flows. */
   events: number;
   /** Remember the ports of fragmented IPv4 datagrams; off: their fragments are not masqueraded but dropped. */
@@ -55,9 +57,10 @@ export function readNodeConfig(view: DataView, at: number): NodeConfig {
     masqueradeToRouteSource: view.getUint8(at + 5),
     hostRouting: view.getUint8(at + 6),
     tunnel: view.getUint8(at + 7),
-    events: view.getUint8(at + 8),
-    trackFragmentsIpv4: view.getUint8(at + 9),
-    trackFragmentsIpv6: view.getUint8(at + 10),
+    netfilter: view.getUint8(at + 8),
+    events: view.getUint8(at + 9),
+    trackFragmentsIpv4: view.getUint8(at + 10),
+    trackFragmentsIpv6: view.getUint8(at + 11),
     portMin: view.getUint32(at + 12, true),
     portMax: view.getUint32(at + 16, true),
     tunnelPort: view.getUint32(at + 20, true),
@@ -78,10 +81,10 @@ export function writeNodeConfig(view: DataView, at: number, value: NodeConfig): 
   view.setUint8(at + 5, u8(value.masqueradeToRouteSource));
   view.setUint8(at + 6, u8(value.hostRouting));
   view.setUint8(at + 7, u8(value.tunnel));
-  view.setUint8(at + 8, u8(value.events));
-  view.setUint8(at + 9, u8(value.trackFragmentsIpv4));
-  view.setUint8(at + 10, u8(value.trackFragmentsIpv6));
-  view.setUint8(at + 11, 0);
+  view.setUint8(at + 8, u8(value.netfilter));
+  view.setUint8(at + 9, u8(value.events));
+  view.setUint8(at + 10, u8(value.trackFragmentsIpv4));
+  view.setUint8(at + 11, u8(value.trackFragmentsIpv6));
   view.setUint32(at + 12, u32(value.portMin), true);
   view.setUint32(at + 16, u32(value.portMax), true);
   view.setUint32(at + 20, u32(value.tunnelPort), true);
@@ -105,6 +108,7 @@ export const nodeConfigFields: Readonly<
   masqueradeToRouteSource: { field: "masquerade_to_route_source", size: 1, doc: "take the masquerade address from the route's preferred source" },
   hostRouting: { field: "host_routing", size: 1, doc: "forward by redirect between pod and native device, without the host's stack" },
   tunnel: { field: "tunnel", size: 1, doc: "pods of other nodes are reached through a tunnel: node addresses are masqueraded to" },
+  netfilter: { field: "netfilter", size: 1, doc: "netfilter masquerades: pods' packets take the host's stack, those of flows that are older than this mode excepted" },
   events: { field: "events", size: 1, doc: "0 none, 1 drops, 2 drops and first packets of flows" },
   trackFragmentsIpv4: { field: "track_fragments_ipv4", size: 1, doc: "remember the ports of fragmented IPv4 datagrams; off: their fragments are not masqueraded but dropped" },
   trackFragmentsIpv6: { field: "track_fragments_ipv6", size: 1, doc: "remember the ports of fragmented IPv6 datagrams; off: their fragments are not masqueraded but dropped" },

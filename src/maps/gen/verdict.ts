@@ -93,6 +93,8 @@ export const MasqueradeRule = {
   MASQ_LOCAL: 11,
   /** Leaves by a device without our programs. */
   MASQ_UNMANAGED: 12,
+  /** Netfilter masquerades: its rules decide. */
+  MASQ_NETFILTER: 13,
 } as const;
 export type MasqueradeRule = (typeof MasqueradeRule)[keyof typeof MasqueradeRule];
 
@@ -111,6 +113,7 @@ export const masqueradeRuleText: Readonly<Record<number, string>> = {
   10: "forwarded traffic that is not ours",
   11: "stays on this node",
   12: "leaves by a device without our programs",
+  13: "netfilter masquerades: its rules decide",
 };
 
 /** enum hook. */

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+// From one mode of masquerading to another while traffic flows; what is left in netfilter after it; that what others have
+// in netfilter stays, and what is ours comes back; restarts, and an end for good.
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { join } from "node:path";
+import { after, afterEach, before, test } from "node:test";
+import { waitFor } from "../../src/base/async.ts";
+import { ask } from "../support/ask.ts";
+import { FAMILIES, type Mode, ModesNode, ours } from "../support/modes-node.ts";
+import { INTERNET_ADDRESS, NODE_ADDRESS, OUTSIDE_PORT } from "../support/netns.ts";
+import type { TrafficReport } from "../support/traffic.ts";
+
+const TRAFFIC = join(import.meta.dirname, "../support/traffic.ts");
+
+let node: ModesNode;
+before(async () => {
+  node = await ModesNode.build();
+});
+after(() => node?.[Symbol.asyncDispose]());
+afterEach(async () => {
+  await node.enter("BPF");
+  await waitFor("rules to go", gone);
+});
+
+/** Whom the outside sees when the pod opens connections. */
+async function seen(): Promise<string[]> {
+  const asked = await Promise.all(
+    FAMILIES.map((family) => ask(node.pod(0).netns, `tcp:${INTERNET_ADDRESS[family]}`)),
+  );
+  return asked.map(({ peer, error }) => peer ?? error ?? "");
+}
+
+const NODE = FAMILIES.map((family) => NODE_ADDRESS[family]);
+const podAddresses = (): string[] => FAMILIES.map((family) => node.pod(0).address[family]);
+
+/** Traffic from a namespace to these addresses until it is told to end. */
+async function startTraffic(
+  netns: string,
+  addresses: readonly string[],
+): Promise<() => Promise<TrafficReport>> {
+  const [longLived, perSecond] = ["12", "30"];
+  const argv = [process.execPath, TRAFFIC, `${OUTSIDE_PORT.tcp}`, longLived, perSecond, ...addresses];
+  const child = node.world.spawn(netns, argv, { stdio: ["pipe", "pipe", "inherit"] });
+  let text = "";
+  child.stdout?.setEncoding("utf8").on("data", (chunk: string) => {
+    text += chunk;
+  });
+  await waitFor("traffic", () => text.startsWith("started"), { timeoutMs: 20_000 });
+  return async () => {
+    child.stdin?.end();
+    await once(child, "close");
+    return JSON.parse(text.trim().split("\n").at(-1) ?? "");
+  };
+}
+
+/** Goes through `job` while a pod talks to the outside and the outside to the pod; none of them may notice it. */
+async function unnoticed(job: () => Promise<void>): Promise<void> {
+  const ends = [
+    await startTraffic(node.pod(0).netns, Object.values(INTERNET_ADDRESS)),
+    await startTraffic(node.world.outside, podAddresses()),
+  ];
+  await job();
+  for (const end of ends) {
+    const report = await end();
+    assert.deepEqual(report.longLivedBroken, []);
+    assert.deepEqual(report.connections.failed, []);
+    assert.equal(report.lines.echoed, report.lines.sent);
+    assert.ok(report.connections.opened > 0 && report.lines.sent > 0);
+  }
+}
+
+const gone = async (): Promise<boolean> => ours(await node.netfilter()).length === 0;
+
+const WAYS: readonly (readonly [from: Mode, to: Mode])[] = [
+  ["BPF", "IPTables"],
+  ["IPTables", "BPF"],
+  ["IPTables", "Disabled"],
+  ["Disabled", "IPTables"],
+  ["BPF", "Disabled"],
+  ["Disabled", "BPF"],
+];
+
+for (const [from, to] of WAYS) {
+  test(`from ${from} to ${to}: open connections go on, new ones work at once, nothing of the mode before is left`, async () => {
+    await node.enter(from);
+    if (from !== "IPTables") await waitFor("rules to go", gone);
+    await unnoticed(async () => {
+      await node.enter(to);
+      assert.deepEqual(await seen(), to === "Disabled" ? podAddresses() : NODE);
+      if (to !== "IPTables") await waitFor("rules to go", gone);
+    });
+  });
+}
+
+test("an agent that is killed leaves the rules in force, and the next one takes them over", async () => {
+  await node.enter("IPTables");
+  const before = ours(await node.netfilter());
+  assert.ok(before.length > 0);
+  await unnoticed(async () => {
+    await node.agent.stop("SIGKILL");
+    assert.deepEqual(await seen(), NODE);
+    assert.deepEqual(ours(await node.netfilter()), before);
+    await node.agent.start();
+    assert.equal((await node.status()).masquerading.mode, "IPTables");
+    assert.deepEqual(await seen(), NODE);
+  });
+  assert.deepEqual(ours(await node.netfilter()), before);
+});
+
+test("a mode that was changed while no agent ran is left behind by the next one", async () => {
+  await node.enter("IPTables");
+  await unnoticed(async () => {
+    await node.agent.stop();
+    node.write({});
+    await node.agent.start();
+    await waitFor("rules to go", gone);
+    assert.equal((await node.status()).masquerading.mode, "BPF");
+    assert.deepEqual(await seen(), NODE);
+  });
+});
+
+test("what others have in netfilter stays, and FORWARD's policy does not cut pods off", async () => {
+  for (const family of FAMILIES) {
+    await node.iptables(family, "-t", "nat", "-N", "THEIRS");
+    await node.iptables(family, "-t", "nat", "-A", "THEIRS", "-j", "RETURN");
+    await node.iptables(family, "-t", "nat", "-A", "POSTROUTING", "-j", "THEIRS");
+    await node.iptables(family, "-A", "FORWARD", "-p", "tcp", "--dport", "81", "-j", "REJECT");
+    await node.iptables(family, "-P", "FORWARD", "DROP");
+  }
+  await node.ipset("create", "theirs", "hash:ip");
+  const theirs = await node.netfilter();
+  await node.enter("IPTables");
+  assert.deepEqual(await seen(), NODE);
+  const beside = await node.netfilter();
+  assert.deepEqual(
+    beside.filter((line) => !ours([line]).length),
+    theirs,
+  );
+  await node.enter("BPF");
+  await waitFor("rules to go", gone);
+  assert.deepEqual(await node.netfilter(), theirs);
+  for (const family of FAMILIES) await node.iptables(family, "-P", "FORWARD", "ACCEPT");
+});
+
+test("rules and sets that somebody takes away come back", async () => {
+  await node.enter("IPTables");
+  const before = ours(await node.netfilter());
+  const back = () =>
+    waitFor("all of it", async () => ours(await node.netfilter()).join() === before.join(), {
+      timeoutMs: 25_000,
+    });
+  for (const family of FAMILIES) {
+    await node.iptables(family, "-t", "nat", "-F");
+    await node.iptables(family, "-t", "nat", "-X");
+  }
+  await node.ipset("flush", "hookline-native-4");
+  await back();
+  assert.deepEqual(await seen(), NODE);
+  assert.match(await node.ipset("list", "hookline-native-4"), /^10\.244\.0\.0\/16$/m);
+});
+
+test("what cannot be written is told, the mode before stays in force, and the next try succeeds", async () => {
+  // A set of another kind under our name: ipset refuses to make ours.
+  await node.ipset("create", "hookline-pods-4", "hash:ip");
+  await node.iptables(
+    4,
+    "-t",
+    "nat",
+    "-A",
+    "POSTROUTING",
+    "-m",
+    "set",
+    "--match-set",
+    "hookline-pods-4",
+    "src",
+  );
+  node.write({ "enable-bpf-masquerade": "false" });
+  const told = await waitFor("the fault", async () =>
+    (await node.status()).faults.find((fault) =>
+      fault.startsWith("masquerading by iptables is not in force"),
+    ),
+  );
+  assert.match(told, /BPF does it: .*ipset restore: .*pods-4/);
+  const { masquerading, reconcilers } = await node.status();
+  assert.equal(masquerading.mode, "BPF");
+  assert.equal(reconcilers.find((row) => row.map === "ipset")?.pending, 1);
+  assert.deepEqual(await seen(), NODE);
+  await node.iptables(4, "-t", "nat", "-D", "POSTROUTING", "1");
+  await node.ipset("destroy", "hookline-pods-4");
+  await waitFor("iptables mode", async () => (await node.status()).masquerading.mode === "IPTables", {
+    timeoutMs: 35_000,
+  });
+  assert.deepEqual((await node.status()).faults, []);
+  assert.deepEqual(await seen(), NODE);
+});
