@@ -28,7 +28,7 @@ const BATCH = 500;
 const TABLE_SIZE = 8192;
 const [SEED, ONLY] = (process.env.HOOKLINE_CORPUS ?? "1").split(":").map(Number) as [number, number?];
 /** Emulated machines (test:kernels) run one batch of so many. */
-const EVERY = process.env.HOOKLINE_TEST_RUN === "kernels" ? 40 : 1;
+const EVERY = process.env.HOOKLINE_TEST_RUN === "kernels" ? 80 : 1;
 /** So many failures are shown. */
 const SHOWN = 5;
 

@@ -4,6 +4,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { waitFor } from "../../src/base/async.ts";
+import { isErrno } from "../../src/kernel/errno.ts";
 import { DropReason, FlowState, Hook } from "../../src/maps/gen/verdict.ts";
 import { attachIngress, type Offload, OffloadEnd, PagesEnd } from "../support/cable.ts";
 import { ip } from "../support/netns.ts";
@@ -11,7 +12,7 @@ import { openTranslated } from "../support/opened-flow.ts";
 import { eth, onesSum, type Packet, pseudoSum } from "../support/packet.ts";
 import { corpus } from "../support/packet-corpus.ts";
 import { differences } from "../support/packet-fields.ts";
-import { INTERNET, MAC, NODE, POD_A } from "../support/packet-node.ts";
+import { INTERNET, MAC, NODE, POD_A, POD_B } from "../support/packet-node.ts";
 import { readShape } from "../support/packet-oracle.ts";
 import { type Bench, reset } from "../support/packet-rows.ts";
 import {
@@ -101,6 +102,22 @@ function summed(frame: Uint8Array, { sumFrom, sumAt }: Offload): Uint8Array {
 
 const BODY = new Uint8Array(3000).map((_, i) => i);
 
+/** Tried, not concluded from a version. */
+function sendsUdpSegments(): boolean {
+  const { frame, offload } = leftToDevice(
+    fromPodA(4, POD_B, INTERNET).udp({ sport: 1, dport: 1 }).payload(BODY),
+    4,
+    "UDP",
+  );
+  try {
+    pod.send(frame, { ...offload, gsoType: SEGMENTS.UDP[4], gsoSize: 1000 });
+    return true;
+  } catch (thrown) {
+    if (isErrno(thrown, "EINVAL")) return false;
+    throw thrown;
+  }
+}
+
 for (const f of FAMILIES) {
   for (const t of [TCP, UDP]) {
     const name = t.name as "TCP" | "UDP";
@@ -110,7 +127,9 @@ for (const f of FAMILIES) {
     ] as const) {
       const say = (on: Packet, sport: number, dport: number): Packet =>
         (t === TCP ? on.tcp({ sport, dport, flags: "A" }) : on.udp({ sport, dport })).payload(body);
-      test(`IPv${f} ${name} whose ${what}, out and back`, async () => {
+      test(`IPv${f} ${name} whose ${what}, out and back`, async (test) => {
+        if (what.startsWith("segments") && t === UDP && !sendsUdpSegments())
+          return test.skip("packet sockets of this kernel send no UDP segments (since 6.2)");
         open(f, t);
         const sent = leftToDevice(say(fromPodA(f, POD_A, INTERNET), PORT, SERVICE_PORT), f, name);
         pod.send(sent.frame, { ...sent.offload, ...gso });
