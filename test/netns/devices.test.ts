@@ -21,6 +21,7 @@ import { ask, peersSeen } from "../support/ask.ts";
 import { AgentNode } from "../support/cni-node.ts";
 import {
   buildTopology,
+  GATEWAY_ADDRESS,
   INTERNET_ADDRESS,
   ip,
   NODE_ADDRESS,
@@ -204,6 +205,46 @@ describe("a second network card", () => {
     for (const f of FAMILIES) assert.equal(await seen(BY_SECOND[f]), MOVED[f]);
     ip(world.node, ["addr flush dev eth1 scope global"]);
     configure("eth1", SECOND);
+    await followed("eth1", SECOND);
+  });
+
+  test("loses a route to the first: what is new leaves there, under that one's address, and comes back", async () => {
+    const answering = (verb: string): void =>
+      ip(
+        world.outside,
+        FAMILIES.map((f) => `addr ${verb} ${BY_SECOND[f]}/${f === 4 ? 32 : 128} dev lo`),
+      );
+    answering("add");
+    const routed = (gateway: Record<Family, string>, device: string): void =>
+      ip(world.node, [
+        `route replace 198.18.0.0/24 via ${gateway[4]}`,
+        `route replace 2001:db8:18::/64 via ${gateway[6]} dev ${device}`,
+      ]);
+    routed(GATEWAY_ADDRESS, "eth0");
+    for (const f of FAMILIES) {
+      const { peer, server } = await ask(pod, `tcp:${BY_SECOND[f]}`);
+      assert.deepEqual([peer, server], [NODE_ADDRESS[f], "outside"]);
+    }
+    routed(SECOND_GATEWAY, "eth1");
+    for (const f of FAMILIES) {
+      const { peer, server } = await ask(pod, `tcp:${BY_SECOND[f]}`);
+      assert.deepEqual([peer, server], [SECOND[f], "second"]);
+    }
+    answering("del");
+  });
+
+  test("is native without being named as long as it has a default route", async () => {
+    setConfig({ devices: "" });
+    await waitFor("the first alone", () => devices().length === 1);
+    for (const f of FAMILIES) {
+      const route = `default via ${SECOND_GATEWAY[f]} dev eth1 metric 5000`;
+      ip(world.node, [`route add ${route}`]);
+      await followed("eth1", SECOND);
+      assert.equal(await seen(BY_SECOND[f]), SECOND[f]);
+      ip(world.node, [`route del ${route}`]);
+      await waitFor("the first alone", () => devices().length === 1);
+    }
+    setConfig({});
     await followed("eth1", SECOND);
   });
 
