@@ -33,6 +33,7 @@ export class FlowTable {
     intervalMs: sweepIntervalMs(0, 1),
   };
   #sweepTimer: NodeJS.Timeout | undefined;
+  #sweptAt = 0;
   /** A sweep that has not begun: whoever asks meanwhile shares it. */
   #asked: Promise<void> | undefined;
   #addresses = false;
@@ -66,7 +67,18 @@ export class FlowTable {
       void this.#grow(to, unfinished);
       return;
     }
+    // A table that has filled since the last sweep is not left until the next one was due.
+    const due = this.#sweepTimer !== undefined;
+    if (due && sweepIntervalMs(records, this.#size.flows) < this.sweepState.intervalMs) this.#scheduleSweep();
     this.#lookTimer = setTimeout(() => this.#look(), lookMs(records, this.#size));
+  }
+
+  /** The next sweep, counted from the last. */
+  #scheduleSweep(): void {
+    this.sweepState.intervalMs = sweepIntervalMs(this.#datapath.flowTables.records, this.#size.flows);
+    clearTimeout(this.#sweepTimer);
+    const waitMs = this.#sweptAt + this.sweepState.intervalMs - performance.now();
+    this.#sweepTimer = setTimeout(() => void this.sweep(), Math.max(0, waitMs));
   }
 
   async #grow(to: PairSize, unfinished: boolean): Promise<void> {
@@ -112,6 +124,7 @@ export class FlowTable {
   async #sweepNow(): Promise<void> {
     if (this.#closed) return;
     clearTimeout(this.#sweepTimer);
+    this.#sweepTimer = undefined;
     try {
       const addresses = this.#addresses;
       this.#addresses = false;
@@ -124,9 +137,8 @@ export class FlowTable {
       this.#log.error({ err: thrown }, "sweep failed");
     }
     if (this.#closed) return;
-    this.sweepState.intervalMs = sweepIntervalMs(this.#datapath.flowTables.records, this.#size.flows);
-    clearTimeout(this.#sweepTimer);
-    this.#sweepTimer = setTimeout(() => void this.sweep(), this.sweepState.intervalMs);
+    this.#sweptAt = performance.now();
+    this.#scheduleSweep();
   }
 
   /** What is not as the options ask, in sentences. */
