@@ -19,6 +19,7 @@ struct types {
 	struct flow flow;
 	struct reply reply;
 	struct flow_event flow_event;
+	struct adoption adoption;
 	struct sweep_result sweep_result;
 };
 

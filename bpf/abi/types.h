@@ -152,6 +152,17 @@ struct recent {
 	__u8 pad DOC("always 0");
 };
 
+/* A flow that netfilter has translated, for the program adopt. */
+struct adoption {
+	struct flow_key key DOC("the tuple as the opener, a local pod, sends it");
+	struct addr xsaddr DOC("source address after translation");
+	__be16 xsport DOC("source port after translation; for an echo the identifier");
+	__u16 endpoint DOC("id of the pod");
+	__u32 identity DOC("security identity of the pod");
+	__u32 state DOC("bits of enum flow_state");
+	__u32 adopted DOC("set by the program: 1 if the flow table holds the flow now, 0 if it knows the flow or the port already");
+} __attribute__((aligned(8)));
+
 struct sweep_result {
 	__u32 mode DOC("set by the caller: bits of enum sweep_mode");
 	__u32 budget DOC("set by the caller: records and entries to move at most");

@@ -33,8 +33,10 @@ static __always_inline int from_pod_path(struct __sk_buff *skb, struct pkt *p)
 		flow_find(p);
 	else
 		keep_tuple(p);
-	if (CONFIG.netfilter && !before_netfilter(p))
+	if (CONFIG.netfilter && !before_netfilter(p)) {
+		skb->mark |= MARK_NETFILTER;
 		return PASS;
+	}
 
 	/* 6. Where does it go, and if there is no flow yet, must it leave under the node's address (rules 5 to 9)? What the kernel
 	 * must answer goes to it as the pod sent it. */

@@ -9,6 +9,9 @@
  */
 #define MARK_DECIDED 0x00200000
 
+/* from_pod leaves this packet to netfilter's rules, which look for the bit (src/engine/masquerade/netfilter-plan.ts). */
+#define MARK_NETFILTER 0x00400000
+
 #define TTL_LAST 1
 
 enum verdict {

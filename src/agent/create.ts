@@ -114,7 +114,7 @@ export class Agent {
     this.publisher = new Publisher(this.client, this.log);
     this.masquerade = new ModeSwitch({
       files: this.files,
-      bpfRoot: options.bpfRoot,
+      adopt: (flows) => this.dataPlane?.adopt(flows) ?? 0,
       log: this.log,
       onChange,
     });

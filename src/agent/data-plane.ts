@@ -4,6 +4,7 @@
 import { Fault } from "../base/fault.ts";
 import type { Log } from "../base/log.ts";
 import type { EndpointPorts } from "../engine/endpoint/engine.ts";
+import type { AdoptedFlow } from "../engine/masquerade/handover.ts";
 import { nonmasqMap } from "../engine/masquerade/plan.ts";
 import type { NativeDevice } from "../engine/route/devices.ts";
 import { isErrno } from "../kernel/errno.ts";
@@ -238,6 +239,11 @@ export class DataPlane {
     const datagrams = this.#datapath.maps.find(({ name }) => name === "frag_datagrams")?.maxEntries ?? 0;
     const kept = `frag_datagrams was made with room for ${datagrams} records and keeps it; the options ask for ${wanted.frag_datagrams}`;
     return [...(datagrams === wanted.frag_datagrams ? [] : [kept]), ...this.flowTable.problems()];
+  }
+
+  /** Writes flows that netfilter has translated into the flow table; gives how many it did not know yet. */
+  adopt(flows: readonly AdoptedFlow[]): number {
+    return flows.filter((flow) => this.#datapath.adopt(flow)).length;
   }
 
   isAttached(ifindex: number): boolean {

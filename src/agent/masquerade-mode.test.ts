@@ -64,7 +64,7 @@ test("without the programs BPF masquerades, and why is told", async () => {
   const files = new StateFiles(run, state);
   const log = createLog("test", "silent");
   const onChange = () => undefined;
-  const modes = new ModeSwitch({ files, bpfRoot: dir, log, onChange, programFolders: [folder] });
+  const modes = new ModeSwitch({ files, adopt: () => 0, log, onChange, programFolders: [folder] });
   try {
     assert.equal(await modes.prepare(inputsOf(IPTABLES)), "bpf");
     await modes.settle("bpf");

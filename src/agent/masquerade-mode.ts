@@ -4,13 +4,14 @@
 // nobody masquerades. If the rules cannot be made to stand the mode before, at first BPF, stays in force, and is told.
 import { Fault } from "../base/fault.ts";
 import type { Log } from "../base/log.ts";
+import type { AdoptedFlow } from "../engine/masquerade/handover.ts";
 import { Netfilter } from "../engine/masquerade/netfilter.ts";
 import { planNetfilter } from "../engine/masquerade/netfilter-plan.ts";
 import type { ReconcileStatus } from "../maps/reconcile.ts";
-import { adoptFlows } from "./adopt-flows.ts";
+import { netfilterFlows } from "./adopt-flows.ts";
 import { faults } from "./faults.ts";
 import { idleOptions, type NetfilterInputs, netfilterSpec } from "./netfilter-spec.ts";
-import { type MasqueradeMode, nodeConfig } from "./node-config.ts";
+import type { MasqueradeMode } from "./node-config.ts";
 import type { Config } from "./options.ts";
 import type { StateFiles } from "./state-files.ts";
 
@@ -28,8 +29,8 @@ export function wantedMode(config: Config): MasqueradeMode {
 
 export interface ModeSwitchOptions {
   readonly files: StateFiles;
-  /** Folder of the pinned maps. */
-  readonly bpfRoot: string;
+  /** Writes flows into the flow table if the data plane is loaded, and gives how many were new to it. */
+  readonly adopt: (flows: readonly AdoptedFlow[]) => number;
   readonly log: Log;
   /** Called when rules have been written or have failed behind the back of an update. */
   readonly onChange: () => void;
@@ -40,7 +41,7 @@ export interface ModeSwitchOptions {
 /** The mode in force and the change from one to the other. */
 export class ModeSwitch {
   readonly #files: StateFiles;
-  readonly #bpfRoot: string;
+  readonly #write: ModeSwitchOptions["adopt"];
   readonly #log: Log;
   readonly #netfilter: Netfilter;
   #mode: MasqueradeMode = "bpf";
@@ -54,10 +55,10 @@ export class ModeSwitch {
   #saved: MasqueradeMode | undefined;
 
   constructor(options: ModeSwitchOptions) {
-    const { files, bpfRoot, log, onChange, programFolders: folders } = options;
+    const { files, adopt, log, onChange, programFolders: folders } = options;
     this.#files = files;
     this.#saved = files.loadMasqueradeMode();
-    this.#bpfRoot = bpfRoot;
+    this.#write = adopt;
     this.#log = log;
     this.#netfilter = new Netfilter({ onChange, ...(folders === undefined ? {} : { folders }) });
     this.#timer = setInterval(() => void this.#netfilter.check(), CHECK_MS);
@@ -118,8 +119,7 @@ export class ModeSwitch {
   #adopt(): void {
     if (this.#inputs === undefined || this.#inputs.config["enable-host-legacy-routing"]) return;
     try {
-      const { config, pods } = this.#inputs;
-      const flows = adoptFlows(this.#bpfRoot, pods, nodeConfig(config));
+      const flows = this.#write(netfilterFlows(this.#inputs.pods));
       this.#log.info({ flows }, "connections taken over from netfilter");
     } catch (thrown) {
       this.#log.warn(

@@ -4,13 +4,13 @@
 import { existsSync } from "node:fs";
 import { performance } from "node:perf_hooks";
 import { SerialQueue } from "../base/async.ts";
-import { objPin, type ProgInfo, progInfo } from "../kernel/bpf.ts";
+import { objPin, type ProgInfo, progInfo, progTestRun } from "../kernel/bpf.ts";
 import { progTestRunAside } from "../kernel/bpf-aside.ts";
 import { BpfMap } from "../kernel/bpf-map.ts";
 import { duplicate } from "../kernel/ffi.ts";
 import type { NodeConfig } from "../maps/gen/config.ts";
 import { MAPS } from "../maps/gen/maps.ts";
-import { type SweepResult, sweepResultCodec } from "../maps/gen/types.ts";
+import { type Adoption, adoptionCodec, type SweepResult, sweepResultCodec } from "../maps/gen/types.ts";
 import { SweepMode } from "../maps/gen/verdict.ts";
 import { makePinFolders, mapPin } from "../maps/pins.ts";
 import { type MapName, type Row, Table, type TableOf } from "../maps/table.ts";
@@ -181,7 +181,7 @@ export class Datapath implements Disposable {
   reload(config: NodeConfig): void {
     const fresh = load({ ...this.#options, config });
     const kept = new Map(this.#loaded.programs);
-    for (const name of ["datapath", "sweep"] as const) {
+    for (const name of ["datapath", "sweep", "adopt"] as const) {
       kept.set(name, fresh.programs.get(name) ?? -1);
       fresh.programs.set(name, this.#loaded.programs.get(name) ?? -1);
     }
@@ -211,6 +211,14 @@ export class Datapath implements Disposable {
   sweep(addresses = false): Promise<SweepRun> {
     const index = this.#sweeps++ % WHOLE_SWEEP_EVERY === 0 ? SweepMode.SWEEP_INDEX : 0;
     return this.#runSweep(index | (addresses ? SweepMode.SWEEP_ADDRESSES : 0));
+  }
+
+  /** Writes a flow that netfilter has translated into the flow table; false if the table knows the flow or the port already. */
+  adopt(flow: Omit<Adoption, "adopted">): boolean {
+    const ctx = new Uint8Array(adoptionCodec.size);
+    adoptionCodec.write(new DataView(ctx.buffer), 0, { ...flow, adopted: 0 });
+    const { buffer, byteOffset, byteLength } = progTestRun({ fd: this.#programFd("adopt"), ctx }).ctx;
+    return adoptionCodec.read(new DataView(buffer, byteOffset, byteLength), 0).adopted === 1;
   }
 
   /** Closes the fds, once nothing runs that needs them. Programs stay attached, maps and links pinned. */

@@ -29,7 +29,7 @@ const TEXTS_SECTION = ".rodata.texts";
 const LOG_BYTES = 16 << 20;
 
 /** The hooks, the program behind them, and the one that user space runs. */
-export const PROGRAMS = ["from_pod", "to_pod", "from_net", "to_net", "datapath", "sweep"] as const;
+export const PROGRAMS = ["from_pod", "to_pod", "from_net", "to_net", "datapath", "sweep", "adopt"] as const;
 export type ProgramName = (typeof PROGRAMS)[number];
 
 /** Of map `programs`: PROGRAM_SLOT, bpf/abi/maps.h. */

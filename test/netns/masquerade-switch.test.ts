@@ -72,6 +72,16 @@ async function unnoticed(job: () => Promise<void>): Promise<void> {
 
 const gone = async (): Promise<boolean> => ours(await node.netfilter()).length === 0;
 
+async function goOver(from: Mode, to: Mode, more: Record<string, string> = {}): Promise<void> {
+  await node.enter(from, more);
+  if (from !== "IPTables") await waitFor("rules to go", gone);
+  await unnoticed(async () => {
+    await node.enter(to, more);
+    assert.deepEqual(await seen(), to === "Disabled" ? podAddresses() : NODE);
+    if (to !== "IPTables") await waitFor("rules to go", gone);
+  });
+}
+
 const WAYS: readonly (readonly [from: Mode, to: Mode])[] = [
   ["BPF", "IPTables"],
   ["IPTables", "BPF"],
@@ -83,13 +93,16 @@ const WAYS: readonly (readonly [from: Mode, to: Mode])[] = [
 
 for (const [from, to] of WAYS) {
   test(`from ${from} to ${to}: open connections go on, new ones work at once, nothing of the mode before is left`, async () => {
-    await node.enter(from);
-    if (from !== "IPTables") await waitFor("rules to go", gone);
-    await unnoticed(async () => {
-      await node.enter(to);
-      assert.deepEqual(await seen(), to === "Disabled" ? podAddresses() : NODE);
-      if (to !== "IPTables") await waitFor("rules to go", gone);
-    });
+    await goOver(from, to);
+  });
+}
+
+for (const [from, to] of WAYS.slice(0, 2)) {
+  test(`from ${from} to ${to} with enable-host-legacy-routing, where others use conntrack: the same`, async () => {
+    const established = ["FORWARD", "-m", "conntrack", "--ctstate", "ESTABLISHED", "-j", "ACCEPT"];
+    for (const family of FAMILIES) await node.iptables(family, "-A", ...established);
+    await goOver(from, to, { "enable-host-legacy-routing": "true" });
+    for (const family of FAMILIES) await node.iptables(family, "-D", ...established);
   });
 }
 
@@ -141,6 +154,30 @@ test("what others have in netfilter stays, and FORWARD's policy does not cut pod
   await waitFor("rules to go", gone);
   assert.deepEqual(await node.netfilter(), theirs);
   for (const family of FAMILIES) await node.iptables(family, "-P", "FORWARD", "ACCEPT");
+});
+
+test("the kind of iptables that has our rules keeps them; none of either kind is left", async () => {
+  const legacy = async (program: string, ...args: string[]): Promise<string> => {
+    const argv = [`${program}-legacy`, "-t", "nat", ...args];
+    const { status, stdout, stderr } = await node.world.run(node.world.node, argv);
+    assert.equal(status, 0, stderr);
+    return stdout;
+  };
+  await legacy("iptables", "-N", "HOOKLINE_POST_nat");
+  await node.enter("IPTables");
+  assert.deepEqual(await seen(), NODE);
+  for (const program of ["iptables", "ip6tables"]) {
+    assert.match(await legacy(program, "-S"), /^-A HOOKLINE_POST_nat -o eth0 .* -j SNAT --to-source/m);
+  }
+  assert.deepEqual(
+    ours(await node.netfilter()).filter((line) => line.includes("HOOKLINE")),
+    [],
+    "rules of the other kind",
+  );
+  await node.enter("BPF");
+  await waitFor("sets to go", gone);
+  for (const program of ["iptables", "ip6tables"])
+    assert.doesNotMatch(await legacy(program, "-S"), /hookline/i);
 });
 
 test("rules and sets that somebody takes away come back", async () => {

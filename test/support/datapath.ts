@@ -13,6 +13,8 @@ import type { Codec, MapRow } from "../../src/maps/codec.ts";
 import { NODE_CONFIG_SIZE, type NodeConfig, writeNodeConfig } from "../../src/maps/gen/config.ts";
 import { MAPS } from "../../src/maps/gen/maps.ts";
 import {
+  ADOPTION_SIZE,
+  type Adoption,
   type Counter,
   FLOW_EVENT_SIZE,
   type Flow,
@@ -21,11 +23,13 @@ import {
   flowCodec,
   flowKeyCodec,
   type Reply,
+  readAdoption,
   readFlowEvent,
   readSweepResult,
   replyCodec,
   SWEEP_RESULT_SIZE,
   type SweepResult,
+  writeAdoption,
   writeSweepResult,
 } from "../../src/maps/gen/types.ts";
 import { SweepMode } from "../../src/maps/gen/verdict.ts";
@@ -161,6 +165,8 @@ class Events {
 }
 
 export interface RunOptions {
+  /** Device that the node's stack got the packet from. Default: none, the node sends it. */
+  ingress?: number;
   /** Device that the packet comes in by or leaves by. */
   ifindex: number;
   mark?: number;
@@ -178,7 +184,7 @@ export interface RunResult {
 }
 
 /** struct __sk_buff: the fields that a test run reads and writes. */
-const SKB = { size: 192, mark: 8, ifindex: 40, gsoSegs: 164, gsoSize: 176 } as const;
+const SKB = { size: 192, mark: 8, ingressIfindex: 36, ifindex: 40, gsoSegs: 164, gsoSize: 176 } as const;
 
 export class TestDatapath implements Disposable {
   readonly config: NodeConfig;
@@ -211,7 +217,7 @@ export class TestDatapath implements Disposable {
     for (const fd of templates) closeSync(fd);
     if (loaded)
       throw new Error(`${OBJECT}: refused by the kernel (${loaded}); bpftool -d prog loadall shows why`);
-    for (const name of [...HOOKS, "datapath", "sweep"]) {
+    for (const name of [...HOOKS, "datapath", "sweep", "adopt"]) {
       this.#programs.set(name, libbpf.programFd(libbpf.findProgram(this.#object, cString(name))));
     }
     this.#setSlot("programs", 0, this.program("datapath"));
@@ -285,6 +291,7 @@ export class TestDatapath implements Disposable {
     const view = new DataView(ctx.buffer);
     view.setUint32(SKB.mark, options.mark ?? 0, true);
     view.setUint32(SKB.ifindex, options.ifindex, true);
+    view.setUint32(SKB.ingressIfindex, options.ingress ?? 0, true);
     view.setUint32(SKB.gsoSize, options.gso?.size ?? 0, true);
     view.setUint32(SKB.gsoSegs, options.gso?.segments ?? 0, true);
     const run = { fd: this.program(hook), data: packet, ctx, repeat: options.repeat ?? 1 };
@@ -308,6 +315,14 @@ export class TestDatapath implements Disposable {
   ): Pick<SweepResult, "visited" | "removed" | "repliesRemoved" | "masqueraded"> {
     const { visited, removed, repliesRemoved, masqueraded } = this.#sweep(mode, 0);
     return { visited, removed, repliesRemoved, masqueraded };
+  }
+
+  /** Takes over a flow that netfilter has translated; false if it is known. */
+  adopt(flow: Omit<Adoption, "adopted">): boolean {
+    const ctx = allocate(ADOPTION_SIZE);
+    writeAdoption(new DataView(ctx.buffer), 0, { ...flow, adopted: 0 });
+    const run = progTestRun({ fd: this.program("adopt"), ctx });
+    return readAdoption(new DataView(run.ctx.buffer, run.ctx.byteOffset), 0).adopted === 1;
   }
 
   /** One step of moving what is in slot 1 to slot 0. */

@@ -111,6 +111,12 @@ function planSets(spec: NetfilterSpec, family: Family): SetPlan[] {
   ];
 }
 
+/**
+ * MARK_NETFILTER of bpf/lib/pkt.h. Rules stand before the programs leave packets to them, and after: by the mark they touch
+ * none of a flow that the programs still translate.
+ */
+const HANDED_OVER = "-m mark --mark 0x400000/0x400000";
+
 const comment = (text: string): string => `-m comment --comment "${text}"`;
 const inSet = (kind: SetKind, family: Family, side: "src" | "dst"): string =>
   `-m set --match-set ${setName(kind, family)} ${side}`;
@@ -159,7 +165,7 @@ function forwardRules(family: Family): string[] {
 
 function planChains(spec: NetfilterSpec, family: Family): ChainPlan[] {
   const [nat, forward] = CHAINS;
-  const fromPods = `${inSet("pods", family, "src")} ${comment("hookline: pods of this node")}`;
+  const fromPods = `${inSet("pods", family, "src")} ${HANDED_OVER} ${comment("hookline: pods of this node")}`;
   return [
     ...(spec.masqueraded.includes(family) ? [{ ...nat, when: fromPods, rules: natRules(spec, family) }] : []),
     { ...forward, when: comment("hookline: pods of this node"), rules: forwardRules(family) },

@@ -168,6 +168,7 @@ export class Netfilter {
     if (plan === NOTHING) {
       for (const family of FAMILIES) await rules(family);
       await sets(() => this.#destroy([]));
+      this.#chosen = undefined;
     } else {
       await sets(() => this.#writeSets(plan));
       if (this.#parts.ipset.done) for (const family of FAMILIES) await rules(family);

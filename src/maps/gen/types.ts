@@ -4,6 +4,51 @@
 import type { Address } from "../../base/addr.ts";
 import { bound, readAddress, readArray, readBytes, readMac, type Codec, type MacAddress, u16, u32, u64, u8, writeAddress, writeArray, writeBytes, writeMac } from "../codec.ts";
 
+/** struct adoption, 72 bytes. */
+export interface Adoption {
+  /** The tuple as the opener, a local pod, sends it. */
+  key: FlowKey;
+  /** Source address after translation. */
+  xsaddr: Address;
+  /** Source port after translation; for an echo the identifier. */
+  xsport: number;
+  /** Id of the pod. */
+  endpoint: number;
+  /** Security identity of the pod. */
+  identity: number;
+  /** Bits of enum flow_state. */
+  state: number;
+  /** Set by the program: 1 if the flow table holds the flow now, 0 if it knows the flow or the port already. */
+  adopted: number;
+}
+
+export const ADOPTION_SIZE = 72;
+
+export function readAdoption(view: DataView, at: number): Adoption {
+  return {
+    key: readFlowKey(view, at),
+    xsaddr: readAddress(view, at + 40),
+    xsport: view.getUint16(at + 56, false),
+    endpoint: view.getUint16(at + 58, true),
+    identity: view.getUint32(at + 60, true),
+    state: view.getUint32(at + 64, true),
+    adopted: view.getUint32(at + 68, true),
+  };
+}
+
+export function writeAdoption(view: DataView, at: number, value: Adoption): void {
+  bound(view, at, ADOPTION_SIZE);
+  writeFlowKey(view, at, value.key);
+  writeAddress(view, at + 40, value.xsaddr);
+  view.setUint16(at + 56, u16(value.xsport), false);
+  view.setUint16(at + 58, u16(value.endpoint), true);
+  view.setUint32(at + 60, u32(value.identity), true);
+  view.setUint32(at + 64, u32(value.state), true);
+  view.setUint32(at + 68, u32(value.adopted), true);
+}
+
+export const adoptionCodec: Codec<Adoption> = { size: ADOPTION_SIZE, read: readAdoption, write: writeAdoption };
+
 /** struct counter, 16 bytes. */
 export interface Counter {
   /** Packets since the map was made. */
