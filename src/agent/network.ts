@@ -4,6 +4,7 @@
 // decide nothing.
 import type { Fault } from "../base/fault.ts";
 import { Fault as FaultClass } from "../base/fault.ts";
+import type { Prefix } from "../base/prefix.ts";
 import { isPodDevice } from "../engine/endpoint/plan.ts";
 import type { NetworkFacts } from "../engine/route/facts.ts";
 import { diffRoutes, type RoutePlanEntry } from "../engine/route/plan.ts";
@@ -13,6 +14,8 @@ import { RouteProtocol } from "../kernel/netlink/route.ts";
 import type { RtNetlink } from "../kernel/netlink/socket.ts";
 
 const QUIET_MS = 50;
+
+const samePrefix = (a: Prefix, b: Prefix): boolean => a.length === b.length && a.address === b.address;
 
 /** What is told of the network. */
 export interface NetworkEvents {
@@ -86,7 +89,10 @@ export class NodeNetwork {
     if (change.kind === "route") {
       // Not each of a routing daemon's many: nobody reads them.
       const { destination, protocol, source } = change.route;
-      return destination.length === 0 || protocol === RouteProtocol.hookline || source !== undefined;
+      if (destination.length === 0 || protocol === RouteProtocol.hookline || source !== undefined)
+        return true;
+      // One that had a source may have been replaced by one without.
+      return this.#facts.sourceRoutes?.some((route) => samePrefix(route.destination, destination)) ?? false;
     }
     return change.kind === "rule";
   }

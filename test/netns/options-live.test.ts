@@ -193,6 +193,20 @@ describe("enable-masquerade-to-route-source", () => {
       await waitFor("host routing", async () => (await status()).routing.host === "BPF");
     });
   }
+
+  test("in iptables mode a route that loses its source is followed at once", async () => {
+    node.setConfig({ "enable-bpf-masquerade": "false", "enable-masquerade-to-route-source": "true" });
+    for (const f of FAMILIES) await until("the source of the route", INTERNET_ADDRESS[f], FURTHER[f]);
+    ip(world.node, [
+      `route replace 198.51.100.0/24 via ${GATEWAY_ADDRESS[4]} dev eth0`,
+      `route replace 2001:db8:100::/64 via ${GATEWAY_ADDRESS[6]} dev eth0`,
+    ]);
+    for (const f of FAMILIES) await until("the device's address", INTERNET_ADDRESS[f], NODE_ADDRESS[f]);
+    route("replace", FURTHER);
+    node.setConfig({});
+    for (const f of FAMILIES) await until("BPF again", INTERNET_ADDRESS[f], NODE_ADDRESS[f]);
+    await waitFor("host routing", async () => (await status()).routing.host === "BPF");
+  });
 });
 
 test("masquerade-port-range and node-port-range hold for new flows", async () => {
