@@ -146,6 +146,8 @@ class Fire {
         timeoutAny: 2048,
       },
     });
+    using ids = this.#table("endpoint_ids");
+    ids.set(0, 1n << 1n);
     using addresses = this.#table("endpoint_addrs");
     for (let pod = 1; pod <= PODS; pod++) {
       const owner = { addr4: `10.244.1.${pod}`, addr6: `fd00:10::af4:10${pod}`, ifindex: 1, id: 1 };

@@ -13,6 +13,7 @@
 /* Entries of table_use. */
 #define USE_RECORDS 0
 #define USE_SIZE 1
+#define USE_ORPHAN 2
 /* 64 KiB on each processor. */
 #define RECENT_SLOTS 512
 /* As Cilium's: 0 to 31, and more. */
@@ -55,10 +56,17 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 2);
+	__uint(max_entries, 1024);
 	__type(key, __u32);
 	__type(value, __u64);
-} table_use SEC(".maps") DOC("Use of the flow table: 0 its records, written by the data plane; 1 the records that the table in use has room for, written by the agent.");
+} endpoint_ids SEC(".maps") DOC("Ids of the local pods: bit id % 64 of word id / 64. The sweep ends the flows of all others. Written by the agent.");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 3);
+	__type(key, __u32);
+	__type(value, __u64);
+} table_use SEC(".maps") DOC("Use of the flow table: 0 its records, written by the data plane; 1 the records that the table in use has room for, written by the agent; 2 not 0 once an index entry without a record was met, which the next sweep looks for.");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -34,7 +34,7 @@ static long sweep_flow(void *table, struct flow_key *in_map, struct flow *f, str
 	if (!s->again)
 		result->visited++;
 	if (alive(seen, s->now)) {
-		if (owner_gone(f, &key) || (s->addresses && address_gone(f))) {
+		if (owner_gone(f) || (s->addresses && address_gone(f))) {
 			/* A packet may be at work on it: dead from now on, removed by the next walk. */
 			if (flow_swap(f, seen, expiry(s->now, 0)))
 				__sync_fetch_and_or(&s->ended, 1);

@@ -100,7 +100,7 @@ static long move_flow(void *table, struct flow_key *in_map, struct flow *f, stru
 
 	if (spent(m))
 		return 1;
-	if (!alive(seen, m->now) || owner_gone(f, &key)) {
+	if (!alive(seen, m->now) || owner_gone(f)) {
 		if (!flow_take(f, seen)) {
 			count_one(&m->left);
 			return 0;

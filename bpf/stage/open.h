@@ -4,6 +4,8 @@
  */
 #pragma once
 
+#define OWNER_SHARE 8
+
 /* Whether the same flow has a live record in the other table as well: another CPU made it, on the other side of a growth
  * (stage/table.h). For who has just made one in `table` and counted it. */
 static __always_inline bool flow_twice(void *table, const struct flow_key *key, const struct pkt *p)
@@ -109,6 +111,27 @@ __noinline int flow_create(struct pkt *p)
 	return 0;
 }
 
+/* Whether the flow's owner may have one record more: it may have at most OWNER_SHARE times as many as there is room for. So a pod
+ * that opens flows without end leaves a ninth of the table free, n such pods 1 / (8 n + 1), and who has few flows always finds
+ * room. Inbound flows count for the pod that they are towards, the node is an owner like a pod. Gives -1 with a reason. */
+__noinline int owner_admits(struct pkt *p)
+{
+	__u32 id, records = USE_RECORDS, size = USE_SIZE;
+	struct owner *owner;
+	__u64 *use, *room;
+
+	if (!p)
+		return -1;
+	id = p->endpoint;
+	owner = bpf_map_lookup_elem(&owners, &id);
+	use = bpf_map_lookup_elem(&table_use, &records);
+	room = bpf_map_lookup_elem(&table_use, &size);
+	if (!owner || !use || !room || !*room || (__s32)owner->flows <= OWNER_SHARE * (__s64)(*room - *use))
+		return 0;
+	__sync_fetch_and_add(&owner->refused, 1);
+	return drop(p, DROP_CT_INSERT_FAILED);
+}
+
 /* Makes the record of a flow without translation. If another CPU opened it at the same time, that is as good. */
 static __always_inline int flow_track(struct pkt *p)
 {
@@ -116,6 +139,8 @@ static __always_inline int flow_track(struct pkt *p)
 
 	if (p->stale && flow_reopen(p, true))
 		return 0;
+	if (owner_admits(p))
+		return -1;
 	err = flow_create(p);
 	if (err == -EEXIST)
 		return flow_find(p) == DIRECTION_FORWARD ? 0 : drop(p, DROP_CT_INSERT_FAILED);
@@ -132,7 +157,7 @@ __noinline int flow_open(struct __sk_buff *skb, struct pkt *p)
 		return -1;
 	if (p->stale && flow_reopen(p, !(p->state & FLOW_XSOURCE) || port_again(skb, p)))
 		return 0;
-	if ((p->state & FLOW_XSOURCE) && port_find(skb, p))
+	if (owner_admits(p) || ((p->state & FLOW_XSOURCE) && port_find(skb, p)))
 		return -1;
 	err = flow_create(p);
 	if (err == 0)

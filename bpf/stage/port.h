@@ -107,6 +107,7 @@ static __always_inline struct flow *holder_dead(const struct reply *r, struct se
 	__u32 now = s->mine.claim;
 
 	if (!f) {
+		tell_orphan();
 		held_until(s, now + TICKS_SECOND);
 		return NULL;
 	}

@@ -302,6 +302,7 @@ export class Agent {
     for (const fault of this.pods.connect(dataPlane.endpointPorts)) {
       this.log.error({ error: fault.detail }, "pod keeps its old programs");
     }
+    dataPlane.flowTable.start();
     this.#events = new EventReader({
       ring: openRing(dataPlane.mapFd("events")),
       lost: dataPlane.table("events_lost"),

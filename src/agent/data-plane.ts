@@ -35,6 +35,7 @@ export interface DataPlaneOptions {
 const KEPT = [
   "endpoints",
   "endpoint_addrs",
+  "endpoint_ids",
   "devices",
   "nonmasq_cidrs",
   "ipcache",
@@ -85,6 +86,7 @@ export class DataPlane {
     this.#reconcilers = {
       endpoints: keep("endpoints"),
       endpoint_addrs: keep("endpoint_addrs"),
+      endpoint_ids: keep("endpoint_ids"),
       devices: keep("devices"),
       nonmasq_cidrs: keep("nonmasq_cidrs"),
       ipcache: keep("ipcache"),
@@ -96,7 +98,9 @@ export class DataPlane {
   /** What the endpoint engine asks of the data plane. */
   get endpointPorts(): EndpointPorts {
     return {
-      write: ({ endpoints, addresses }) => {
+      write: ({ endpoints, addresses, ids }) => {
+        // Ids first: no sweep may take a flow of a new pod for one of nobody.
+        this.#must("endpoint_ids", ids);
         // By address last and away first: a packet towards a pod must find its device.
         this.#must("endpoints", endpoints);
         this.#must("endpoint_addrs", addresses);
@@ -115,7 +119,10 @@ export class DataPlane {
   }
 
   /** Sets what a map must hold and insists on it. @throws Fault of the first entry that could not be written */
-  #must<N extends "endpoints" | "endpoint_addrs">(name: N, desired: ReadonlyMap<unknown, unknown>): void {
+  #must<N extends "endpoints" | "endpoint_addrs" | "endpoint_ids">(
+    name: N,
+    desired: ReadonlyMap<unknown, unknown>,
+  ): void {
     const reconciler = this.#reconcilers[name] as unknown as Reconciler<unknown, unknown>;
     const failure = reconciler.setDesired(desired).failures[0];
     if (failure !== undefined) throw faults.MAP_WRITE({ map: name, error: failure.error });

@@ -6,6 +6,7 @@ import { Fault } from "../base/fault.ts";
 import type { Log } from "../base/log.ts";
 import type { Datapath } from "../loader/datapath.ts";
 import type { PairSize } from "../loader/flow-tables.ts";
+import type { TableOf } from "../maps/table.ts";
 import type { FlowTableReport } from "./status.ts";
 import { sweepIntervalMs } from "./sweep-interval.ts";
 import { lookMs, nextSize } from "./table-size.ts";
@@ -23,6 +24,7 @@ export interface SweepState {
 export class FlowTable {
   readonly #datapath: Datapath;
   readonly #log: Log;
+  readonly #owners: TableOf<"owners">;
   #max: PairSize;
   #size: PairSize;
   readonly sweepState: SweepState = {
@@ -50,8 +52,13 @@ export class FlowTable {
     this.#datapath = options.datapath;
     this.#log = options.log;
     this.#max = options.max;
+    this.#owners = options.datapath.table("owners");
     this.#size = options.datapath.flowTables.size;
-    this.#look(options.datapath.flowTables.unfinished);
+  }
+
+  /** Looks after the table from now on. What the walks go by must be in the maps: which endpoints there are. */
+  start(): void {
+    this.#look(this.#datapath.flowTables.unfinished);
   }
 
   /** What the options allow has changed: followed with the next growth. A table never shrinks. */
@@ -141,6 +148,13 @@ export class FlowTable {
     this.#scheduleSweep();
   }
 
+  /** What an owner holds: an endpoint by its id, 0 the node. */
+  owner(id: number): { readonly flows: number; readonly refused: number } {
+    const { flows, refused } = this.#owners.get(id) ?? { flows: 0, refused: 0 };
+    // Records that an older release made and never counted are taken off when they go.
+    return { flows: Math.max(0, flows | 0), refused };
+  }
+
   /** What is not as the options ask, in sentences. */
   problems(): string[] {
     const larger = this.#size.flows > this.#max.flows;
@@ -163,5 +177,6 @@ export class FlowTable {
     this.#closed = true;
     clearTimeout(this.#sweepTimer);
     clearTimeout(this.#lookTimer);
+    this.#owners.close();
   }
 }

@@ -18,6 +18,7 @@ import type {
   EndpointReport,
   ExclusionReport,
   ExhaustionReport,
+  FlowOwnerReport,
   MasqueradeReport,
   NodeReport,
   StatusReport,
@@ -114,6 +115,15 @@ function masquerading(agent: Agent): MasqueradeReport {
   };
 }
 
+function flowOwners(agent: Agent): FlowOwnerReport[] {
+  const table = agent.dataPlane?.flowTable;
+  if (table === undefined) return [];
+  const pods = agent.pods.engine
+    .list()
+    .map(({ id, podNamespace, podName }) => ({ id, name: `${podNamespace}/${podName}` }));
+  return [{ id: 0, name: "the node" }, ...pods].map((owner) => ({ ...owner, ...table.owner(owner.id) }));
+}
+
 /** Answer of GET /v1/status. */
 export function statusReport(agent: Agent): StatusReport {
   const faults = faultTexts(agent);
@@ -163,6 +173,7 @@ export function statusReport(agent: Agent): StatusReport {
     maps: dataPlane?.fills() ?? [],
     monitor: { clients: agent.flows.clients, ...agent.flows.counts },
     flowTable: dataPlane?.flowTable.report() ?? null,
+    flowOwners: flowOwners(agent),
     sweep: {
       runs: sweep?.runs ?? 0,
       lastMs: sweep?.lastMs ?? 0,

@@ -32,6 +32,16 @@ export interface MapFill {
   readonly bytes?: number;
 }
 
+/** Who has flows: a pod, or under id 0 the node. */
+export interface FlowOwnerReport {
+  readonly id: number;
+  /** `namespace/name`, or `the node`. */
+  readonly name: string;
+  readonly flows: number;
+  /** New flows that were refused because it holds more than its share of a table that is filling up. */
+  readonly refused: number;
+}
+
 /** The flow table's size and how it got there. */
 export interface FlowTableReport {
   /** Records now, dead ones that no sweep has seen included. */
@@ -119,6 +129,7 @@ export interface StatusReport {
   readonly monitor: { readonly clients: number; readonly events: number; readonly lost: number };
   /** null before the data plane is loaded. */
   readonly flowTable: FlowTableReport | null;
+  readonly flowOwners: readonly FlowOwnerReport[];
   readonly sweep: {
     readonly runs: number;
     readonly lastMs: number;

@@ -171,6 +171,18 @@ const DATA_PLANE: readonly Metric[] = [
             [flowTable.maximum, "most"],
           ],
   ),
+  gauge(
+    "hookline_flow_owner_records",
+    "owner",
+    "Records of the flow table that belong to a pod, or to the node.",
+    ({ report }) => report.flowOwners.map(({ name, flows }) => [flows, name]),
+  ),
+  counter(
+    "hookline_flow_owner_refused_total",
+    "owner",
+    "New flows of a pod, or of the node, that were refused because it held more than its share.",
+    ({ report }) => report.flowOwners.map(({ name, refused }) => [refused, name]),
+  ),
   counter(
     "hookline_flow_table_growths_total",
     "",

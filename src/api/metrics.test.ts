@@ -100,6 +100,7 @@ function sample(drops: number, also: number, maps: string[]): Sample {
       kubernetes: { watches: [{ name: "nodes", connected: true, objects: 3, relists: 0, faults: [] }] },
       endpoints: { total: 3, ready: 2 },
       ipam: { ipv4: { inUse: 1, usable: "254" }, ipv6: { inUse: 1, usable: String(2n ** 64n) } },
+      flowOwners: [{ id: 0, name: "the node", flows: 1, refused: 0 }],
       flowTable: {
         records: 1,
         size: 4,

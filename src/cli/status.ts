@@ -61,12 +61,15 @@ function troubleLines(report: StatusReport): string[] {
 }
 
 /** The report for people. */
-function flowTableText({ flowTable }: StatusReport): string {
+function flowTableText({ flowTable, flowOwners }: StatusReport): string {
   if (flowTable === null) return "not loaded";
   const { records, size, maximum, growing } = flowTable;
   const more =
     growing !== null ? `growing to ${growing.to}` : size < maximum ? `grows to ${maximum}` : "at its maximum";
-  return `${records} of ${size} records, ${more}`;
+  const held = flowOwners
+    .filter(({ refused }) => refused > 0)
+    .map(({ name, flows, refused }) => `; ${name} was held back: has ${flows}, ${refused} refused`);
+  return `${records} of ${size} records, ${more}${held.join("")}`;
 }
 
 export function statusText(report: StatusReport): string {

@@ -35,9 +35,6 @@ import {
 
 export type DatapathOptions = LoadOptions & AttacherOptions;
 
-/** A sweep of the index costs four times that of the records, and finds nearly nothing. */
-const WHOLE_SWEEP_EVERY = 16;
-
 const NOTHING_SWEPT: SweepResult = {
   mode: 0,
   budget: 0,
@@ -205,11 +202,13 @@ export class Datapath implements Disposable {
   }
 
   /**
-   * Removes dead records from the flow table, and every 16th time what is left over in the index; with `addresses` also
+   * Removes dead records from the flow table; the first time, and when the data plane has met such, also index entries that
+   * have lost their record; with `addresses` also
    * records under an address that the node has lost. @throws Fault SWEEP_FAILED
    */
   sweep(addresses = false): Promise<SweepRun> {
-    const index = this.#sweeps++ % WHOLE_SWEEP_EVERY === 0 ? SweepMode.SWEEP_INDEX : 0;
+    const orphans = this.flowTables.takeOrphan() || this.#sweeps++ === 0;
+    const index = orphans ? SweepMode.SWEEP_INDEX : 0;
     return this.#runSweep(index | (addresses ? SweepMode.SWEEP_ADDRESSES : 0));
   }
 

@@ -20,8 +20,9 @@ export type MoveStep = (budget: number) => Promise<{ moved: number; removed: num
 
 const NEW = 0;
 const DRAINING = 1;
-/** About 4 ms of one processor. */
-const STEP = 2048;
+/** Each step walks over the whole smaller table, so there are no more than about so many. */
+const STEPS = 16;
+const SMALLEST_STEP = 2048;
 /** When nothing could be moved: somebody is in the way for an instant, or the new table has no room until a sweep makes some. */
 const PAUSE_MS = 20;
 
@@ -47,8 +48,8 @@ class Slots {
     return id === undefined ? undefined : mapById(id);
   }
 
-  get size(): number {
-    const fd = this.open(NEW);
+  sizeOf(slot: number): number {
+    const fd = this.open(slot);
     if (fd === undefined) return 0;
     try {
       return mapInfo(fd, this.name).maxEntries;
@@ -130,7 +131,7 @@ export class FlowTables {
 
   /** Room for new records. */
   get size(): PairSize {
-    return { flows: this.#flows.size, replies: this.#replies.size };
+    return { flows: this.#flows.sizeOf(NEW), replies: this.#replies.sizeOf(NEW) };
   }
 
   /** Records now, dead ones included. One system call. */
@@ -140,6 +141,16 @@ export class FlowTables {
     return Math.max(0, Number(this.#use.valueView.getBigInt64(0, true)));
   }
 
+  /** Whether an index entry without a record was met since the last call. */
+  takeOrphan(): boolean {
+    this.#use.keyView.setUint32(0, USE_ORPHAN, true);
+    this.#use.lookup();
+    const met = this.#use.valueView.getBigUint64(0, true) !== 0n;
+    this.#use.valueView.setBigUint64(0, 0n, true);
+    if (met) this.#use.update();
+    return met;
+  }
+
   /** Whether an earlier growth, perhaps of another process, has not come to its end. */
   get unfinished(): boolean {
     return this.#flows.id(DRAINING) !== undefined || this.#replies.id(DRAINING) !== undefined;
@@ -147,7 +158,7 @@ export class FlowTables {
 
   #tellSize(): void {
     this.#use.keyView.setUint32(0, USE_SIZE, true);
-    this.#use.valueView.setBigUint64(0, BigInt(this.#flows.size), true);
+    this.#use.valueView.setBigUint64(0, BigInt(this.#flows.sizeOf(NEW)), true);
     this.#use.update();
   }
 
@@ -219,7 +230,8 @@ export class FlowTables {
   }
 
   async #drain(): Promise<void> {
-    for (let step = await this.#move(STEP); step.left; step = await this.#move(STEP)) {
+    const budget = Math.max(SMALLEST_STEP, Math.ceil(this.#flows.sizeOf(DRAINING) / STEPS));
+    for (let step = await this.#move(budget); step.left; step = await this.#move(budget)) {
       if (this.#closed) return;
       if (step.moved + step.removed === 0) await sleep(PAUSE_MS);
     }
@@ -244,3 +256,4 @@ export class FlowTables {
 /** Entries of table_use, bpf/abi/maps.h. */
 const USE_RECORDS = 0;
 const USE_SIZE = 1;
+const USE_ORPHAN = 2;

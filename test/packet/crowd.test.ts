@@ -9,7 +9,7 @@ import type { Crowd, Flow } from "../../src/maps/gen/types.ts";
 import { DropReason, FlowState } from "../../src/maps/gen/verdict.ts";
 import { ALL_ON, nowTicks, TICKS_PER_SECOND } from "../support/datapath.ts";
 import { hold, repliesTo } from "../support/held-ports.ts";
-import { INTERNET, NODE, POD_A, POD_B } from "../support/packet-node.ts";
+import { ENDPOINT_B, INTERNET, NODE, POD_A, POD_B, setLive } from "../support/packet-node.ts";
 import { type Bench, reset, send } from "../support/packet-rows.ts";
 import { crowdTogether } from "../support/port-crowd.ts";
 import {
@@ -149,6 +149,7 @@ for (const family of FAMILIES) {
         holdAll(family, transport);
         assert.equal(opens(family, transport, 1), undefined);
         bench.datapath.table(MAPS.endpoint_addrs).delete(POD_A[family]);
+        setLive(bench.datapath, [ENDPOINT_B]);
         bench.datapath.sweep();
         assert.notEqual(opens(family, transport, 2), undefined);
       });

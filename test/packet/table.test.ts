@@ -7,7 +7,7 @@ import type { Flow, FlowKey } from "../../src/maps/gen/types.ts";
 import { SweepMode } from "../../src/maps/gen/verdict.ts";
 import { longAgo } from "../support/datapath.ts";
 import { differences } from "../support/packet-fields.ts";
-import { INTERNET, NODE, POD_A, POD_B, POD_FAR } from "../support/packet-node.ts";
+import { ENDPOINT_B, INTERNET, NODE, POD_A, POD_B, POD_FAR, setLive } from "../support/packet-node.ts";
 import { type Bench, reset, send } from "../support/packet-rows.ts";
 import { FAMILIES, fromNet, fromPodA, fromPodB, Rig, TCP, toPodA, UDP } from "../support/transports.ts";
 
@@ -67,9 +67,9 @@ test("the sweep removes the flows of a pod that is gone, opened by it or towards
     assert.equal(send(bench, "from_net", "eth0", TCP.open(fromNet(f, POD_FAR, POD_B), PORT, f)), "redirect");
   }
   age(bench);
-  for (const f of FAMILIES) bench.datapath.table(MAPS.endpoint_addrs).delete(POD_A[f]);
+  setLive(bench.datapath, [ENDPOINT_B]);
   assert.equal(bench.datapath.sweep().removed, 2n);
-  for (const f of FAMILIES) bench.datapath.table(MAPS.endpoint_addrs).delete(POD_B[f]);
+  setLive(bench.datapath, []);
   assert.equal(bench.datapath.sweep().removed, 2n);
   assert.equal(bench.datapath.replies.entries().length, 0);
 });

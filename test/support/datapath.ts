@@ -126,6 +126,8 @@ const NOTHING_SWEPT: SweepResult = {
   moved: 0n,
   left: 0n,
 };
+/** Entry of table_use, bpf/abi/maps.h. */
+const USE_SIZE = 1;
 const F_DUPFD_CLOEXEC = 1030;
 
 /** The ring buffer `events`, read through its mapping (Documentation/bpf/ringbuf.rst). */
@@ -223,6 +225,7 @@ export class TestDatapath implements Disposable {
     this.#setSlot("programs", 0, this.program("datapath"));
     this.flows = this.#inner("flows", flowKeyCodec, flowCodec, tableSize);
     this.replies = this.#inner("replies", flowKeyCodec, replyCodec, tableSize);
+    this.table(MAPS.table_use).set(USE_SIZE, BigInt(tableSize));
     this.#events = new Events(this.#mapFd("events"), MAPS.events.maxEntries);
   }
 
@@ -262,6 +265,7 @@ export class TestDatapath implements Disposable {
   grow(tableSize: number): void {
     assert.equal(this.draining, undefined, "grown once already");
     this.draining = { flows: this.flows, replies: this.replies };
+    this.table(MAPS.table_use).set(USE_SIZE, BigInt(tableSize));
     this.#setSlot("flows", 1, this.flows.fd);
     this.#setSlot("replies", 1, this.replies.fd);
     this.flows = this.#inner("flows", flowKeyCodec, flowCodec, tableSize);

@@ -98,6 +98,12 @@ const NODE_SETUP = [
   `route add ${POD_B[6]} dev hlb`,
 ];
 
+/** Makes these pods, both of word 1, the ones that there are. */
+export function setLive(datapath: TestDatapath, ids: readonly number[]): void {
+  const bits = ids.reduce((sum, id) => sum | (1n << BigInt(id % 64)), 0n);
+  datapath.table(MAPS.endpoint_ids).set(Math.floor(ENDPOINT_A / 64), bits);
+}
+
 /** The namespace of the node, and what was found in it. Dispose of it at the end. */
 export class PacketNode implements AsyncDisposable {
   readonly #topology = new Topology();
@@ -166,6 +172,7 @@ export class PacketNode implements AsyncDisposable {
       mac: MAC.podB,
       hostMac: MAC.hostB,
     };
+    setLive(datapath, [ENDPOINT_A, ENDPOINT_B]);
     for (const pod of [a, b]) {
       datapath.table(MAPS.endpoints).set(pod.ifindex, pod);
       datapath.table(MAPS.endpoint_addrs).set(pod.addr4, pod);

@@ -17,7 +17,7 @@ import {
 import type { HookName, RunOptions, TestDatapath, Verdict } from "./datapath.ts";
 import type { Packet } from "./packet.ts";
 import { differences } from "./packet-fields.ts";
-import type { Devices } from "./packet-node.ts";
+import { type Devices, ENDPOINT_A, ENDPOINT_B } from "./packet-node.ts";
 
 /** What a row's functions get. */
 export interface Bench {
@@ -125,6 +125,8 @@ export function reset({ datapath, restore }: Bench): void {
   datapath.flows.clear();
   datapath.replies.clear();
   datapath.table(MAPS.crowded).clear();
+  datapath.table(MAPS.table_use).set(0, 0n);
+  for (const id of [0, ENDPOINT_A, ENDPOINT_B]) datapath.table(MAPS.owners).zero(id);
   datapath.forget();
   datapath.events();
 }

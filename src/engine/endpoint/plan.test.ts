@@ -51,6 +51,18 @@ test("ids run out with a fault, not in a loop", () => {
   assert.throws(() => ids.allocate(), { code: "ENDPOINT_IDS_EXHAUSTED" });
 });
 
+test("ids are bits of words of 64", () => {
+  const ids = [1, 63, 64, 65535].map((id) => ({ ...endpoint, id }));
+  assert.deepEqual(
+    [...planEndpoints(ids).ids],
+    [
+      [0, (1n << 63n) | 2n],
+      [1, 1n],
+      [1023, 1n << 63n],
+    ],
+  );
+});
+
 test("an endpoint has one entry by device and one per address", () => {
   const both = planEndpoints([endpoint]);
   assert.deepEqual([...both.endpoints.keys()], [12]);

@@ -80,11 +80,13 @@ export interface EndpointMaps {
   readonly endpoints: Map<number, EndpointEntry>;
   /** By address. */
   readonly addresses: Map<Address, EndpointEntry>;
+  /** Words of 64 ids. */
+  readonly ids: Map<number, bigint>;
 }
 
-/** What the two maps must hold for these endpoints. */
+/** What the three maps must hold for these endpoints. */
 export function planEndpoints(endpoints: Iterable<Endpoint>): EndpointMaps {
-  const maps: EndpointMaps = { endpoints: new Map(), addresses: new Map() };
+  const maps: EndpointMaps = { endpoints: new Map(), addresses: new Map(), ids: new Map() };
   for (const endpoint of endpoints) {
     const entry: EndpointEntry = {
       addr4: endpoint.ipv4 ?? NO_ADDRESS,
@@ -98,6 +100,8 @@ export function planEndpoints(endpoints: Iterable<Endpoint>): EndpointMaps {
     };
     maps.endpoints.set(endpoint.ifindex, entry);
     for (const address of endpointAddresses(endpoint)) maps.addresses.set(address, entry);
+    const word = Math.floor(endpoint.id / 64);
+    maps.ids.set(word, (maps.ids.get(word) ?? 0n) | (1n << BigInt(endpoint.id % 64)));
   }
   return maps;
 }

@@ -77,6 +77,20 @@ export const MAPS = {
     key: addressCodec,
     value: endpointCodec,
   } satisfies MapRow<Address, Endpoint>,
+  /** Ids of the local pods: bit id % 64 of word id / 64. The sweep ends the flows of all others. Written by the agent. */
+  endpoint_ids: {
+    name: "endpoint_ids",
+    doc: "Ids of the local pods: bit id % 64 of word id / 64. The sweep ends the flows of all others. Written by the agent.",
+    type: 2,
+    typeName: "array",
+    keySize: 4,
+    valueSize: 8,
+    maxEntries: 1024,
+    flags: 0,
+    perCpu: false,
+    key: u32Codec,
+    value: u64Codec,
+  } satisfies MapRow<number, bigint>,
   /** Local pods by the index of their device on the node. Written by the agent. */
   endpoints: {
     name: "endpoints",
@@ -323,15 +337,15 @@ export const MAPS = {
     key: u32Codec,
     value: scratchCodec,
   } satisfies MapRow<number, Scratch>,
-  /** Use of the flow table: 0 its records, written by the data plane; 1 the records that the table in use has room for, written by the agent. */
+  /** Use of the flow table: 0 its records, written by the data plane; 1 the records that the table in use has room for, written by the agent; 2 not 0 once an index entry without a record was met, which the next sweep looks for. */
   table_use: {
     name: "table_use",
-    doc: "Use of the flow table: 0 its records, written by the data plane; 1 the records that the table in use has room for, written by the agent.",
+    doc: "Use of the flow table: 0 its records, written by the data plane; 1 the records that the table in use has room for, written by the agent; 2 not 0 once an index entry without a record was met, which the next sweep looks for.",
     type: 2,
     typeName: "array",
     keySize: 4,
     valueSize: 8,
-    maxEntries: 2,
+    maxEntries: 3,
     flags: 0,
     perCpu: false,
     key: u32Codec,
