@@ -61,11 +61,7 @@ export class FlowList implements Iterable<FlowRow> {
     this.#now = now;
   }
 
-  get length(): number {
-    return this.#age.length;
-  }
-
-  /** Takes in the records of a table that are wanted. */
+  /** Takes in the records of a table that are wanted. A record that a growth has moved may be in two tables: it is one. */
   add(table: Pick<FlowTable, "map">, wanted: (record: FlowRecord, now: number) => boolean): void {
     for (const { keys, values, count } of table.map.batches()) {
       const chosen: number[] = [];
@@ -100,8 +96,9 @@ export class FlowList implements Iterable<FlowRow> {
       const other = this.#keys[this.#batch.at(b)] ?? Buffer.of();
       return this.#keys[this.#batch.at(a)]?.compare(other, to, to + size, from, from + size) ?? 0;
     };
-    const order = Uint32Array.from({ length: this.length }, (_, i) => i);
-    return order.sort((a, b) => this.#age.at(a) - this.#age.at(b) || byTuple(a, b));
+    const compare = (a: number, b: number): number => this.#age.at(a) - this.#age.at(b) || byTuple(a, b);
+    const order = Uint32Array.from({ length: this.#age.length }, (_, i) => i).sort(compare);
+    return order.filter((i, at) => at === 0 || compare(order[at - 1] ?? 0, i) !== 0);
   }
 
   *[Symbol.iterator](): Generator<FlowRow> {
@@ -136,16 +133,20 @@ export async function listFlows(
   const { openInner } = await import("../maps/table.ts");
   const root = pinsOf(resolveTarget(question));
   const asked = await questionTest(question);
-  const tables = openInner(root, "flows");
-  try {
-    const [first] = tables;
-    if (first === undefined) return [];
-    const list = new FlowList(first);
-    for (const table of tables) {
-      list.add(table, (r, now) => only(r) && (question.all || ((r.expires - now) | 0) > 0) && asked(r));
+  let list: FlowList | undefined;
+  const read = new Set<number>();
+  // Of a growth's tables the one that is being drained comes first, and one that came meanwhile last: what is moved between
+  // them is then met at least once.
+  for (let found = true; found; ) {
+    found = false;
+    for (const table of openInner(root, "flows").reverse()) {
+      using closing = table;
+      if (read.has(closing.map.info.id)) continue;
+      found = true;
+      read.add(closing.map.info.id);
+      list ??= new FlowList(closing);
+      list.add(closing, (r, now) => only(r) && (question.all || ((r.expires - now) | 0) > 0) && asked(r));
     }
-    return list;
-  } finally {
-    for (const table of tables) table.close();
   }
+  return list ?? [];
 }

@@ -6,9 +6,9 @@ import { tmpdir } from "node:os";
 import { MapType, mapInfo, objPin } from "../kernel/bpf.ts";
 import { BpfMap } from "../kernel/bpf-map.ts";
 import { jiffyNs } from "../kernel/clock.ts";
-import { errnoName } from "../kernel/errno.ts";
+import { errnoName, isTransient } from "../kernel/errno.ts";
 import { missingFeatures, probe } from "../kernel/features.ts";
-import { allocate, duplicate } from "../kernel/ffi.ts";
+import { allocate, duplicate, refused } from "../kernel/ffi.ts";
 import { BpfObject, type ObjectMap, takeMessages } from "../kernel/libbpf.ts";
 import { type NodeConfig, nodeConfigCodec } from "../maps/gen/config.ts";
 import { checkLayout, makePinFolders, mapPin, openPin, unpin } from "../maps/pins.ts";
@@ -118,8 +118,8 @@ function prepareMap(map: ObjectMap, options: LoadOptions): { adopted: boolean; b
 }
 
 /**
- * @throws Fault KERNEL_LACKS if the kernel is too old, VERIFIER if it refused a program, else OBJECT_REFUSED with
- * libbpf's words
+ * @throws Fault KERNEL_LACKS if the kernel is too old, KERNEL_BUSY if it may do it another time, VERIFIER if it refused a
+ * program, else OBJECT_REFUSED with libbpf's words
  */
 function loadOrExplain(object: BpfObject, options: LoadOptions): void {
   const buffer = allocate(LOG_BYTES);
@@ -128,6 +128,8 @@ function loadOrExplain(object: BpfObject, options: LoadOptions): void {
   if (failure === 0) return;
   const lacks = missingFeatures(probe());
   if (lacks.length > 0) throw faults.KERNEL_LACKS({ why: lacks.join("; ") });
+  // A signal ends the verifier's work with EAGAIN; what it had written by then is no reason.
+  if (isTransient(errnoName(failure))) throw refused("object.load", errnoName(failure), options.objectPath);
   const messages = takeMessages();
   const log = logText(buffer);
   const program = messages
