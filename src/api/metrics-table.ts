@@ -240,7 +240,7 @@ const DATA_PLANE: readonly Metric[] = [
   gauge(
     "hookline_map_writes_pending",
     "map_name",
-    "Writes of the agent that the kernel has not taken yet; they are tried again.",
+    "Writes of the agent that the kernel has not taken yet; they are tried again. In iptables mode also ipset, iptables and ip6tables.",
     ({ report }) => report.reconcilers.map((r) => [r.pending, r.map]),
   ),
   counter(
@@ -255,6 +255,9 @@ const DATA_PLANE: readonly Metric[] = [
     "1 if our programs are on a native device, 0 if they should be.",
     ({ report }) => report.devices.map((device) => [Number(device.attached), device.name]),
   ),
+  gauge("hookline_masquerade_mode", "mode", "1; the mode in force.", (s) => [
+    [1, s.report.masquerading.mode],
+  ]),
   gauge(
     "hookline_masquerade_exclusions",
     "",

@@ -18,7 +18,8 @@ export interface Flushed {
   readonly what: string;
 }
 
-async function confirm(question: string): Promise<boolean> {
+/** Asks on the terminal. @throws Fault USAGE without one */
+export async function confirm(question: string): Promise<boolean> {
   if (!process.stdin.isTTY)
     throw faults.USAGE({ why: `${question} Add --force to say so without a terminal` });
   const { createInterface } = await import("node:readline/promises");

@@ -3,6 +3,7 @@
 // does not pay for the lab.
 import { Command } from "commander";
 import { addBpf } from "./bpf.ts";
+import { addCleanup } from "./cleanup.ts";
 import { addCompletion } from "./completion.ts";
 import { addConfig } from "./config.ts";
 import { addEndpoint } from "./endpoint.ts";
@@ -39,6 +40,7 @@ export function buildProgram(): Command {
   addMetrics(program);
   addBpf(program);
   addLab(program);
+  addCleanup(program);
   program
     .command("agent")
     .description("run the agent of this node (hookline agent --help lists its options)")

@@ -61,7 +61,12 @@ export function removePins(bpfRoot: string): void {
     for (const path of listPins(bpfRoot, folder)) unpin(path);
     if (existsSync(`${bpfRoot}/${folder}`)) rmdirSync(`${bpfRoot}/${folder}`);
   }
-  if (existsSync(bpfRoot)) rmdirSync(bpfRoot);
+  try {
+    rmdirSync(bpfRoot);
+  } catch (thrown) {
+    // The root may be where the file system is mounted.
+    if (!["ENOENT", "EBUSY"].includes((thrown as NodeJS.ErrnoException).code ?? "")) throw thrown;
+  }
 }
 
 /** What must be equal for programs to use an existing map; sizes may differ. */

@@ -3,6 +3,7 @@
 // in netfilter stays, and what is ours comes back; restarts, and an end for good.
 import assert from "node:assert/strict";
 import { once } from "node:events";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { after, afterEach, before, test } from "node:test";
 import { waitFor } from "../../src/base/async.ts";
@@ -229,5 +230,30 @@ test("what cannot be written is told, the mode before stays in force, and the ne
     timeoutMs: 35_000,
   });
   assert.deepEqual((await node.status()).faults, []);
+  assert.deepEqual(await seen(), NODE);
+});
+
+test("hookline cleanup takes away all that an agent leaves, but not while one runs", async () => {
+  const HOOKLINE = join(import.meta.dirname, "../../src/bin/hookline.ts");
+  const cleanup = () =>
+    node.world.run(node.world.node, [
+      ...[process.execPath, HOOKLINE, "--run-dir", node.agent.runDir],
+      ...["cleanup", "--force"],
+    ]);
+  await node.enter("IPTables");
+  const refused = await cleanup();
+  assert.equal(refused.status, 3, refused.stdout);
+  assert.match(refused.stderr, /an agent runs in .* already/);
+  assert.deepEqual(await seen(), NODE);
+  await node.agent.stop();
+  const done = await cleanup();
+  assert.equal(done.status, 0, done.stderr);
+  assert.match(done.stdout, /^programs taken off .*eth0.*; \d+ pins and 4 routes removed; no rules or sets/);
+  assert.ok(await gone());
+  assert.ok(!existsSync(join(node.agent.bpfRoot, "maps")));
+  const again = await cleanup();
+  assert.match(again.stdout, /^programs taken off no device; 0 pins and 0 routes removed; no rules or sets/);
+  await node.agent.start();
+  await waitFor("iptables mode", async () => (await node.status()).masquerading.mode === "IPTables");
   assert.deepEqual(await seen(), NODE);
 });
