@@ -145,6 +145,8 @@ export class AgentNode {
       "agent to be ready",
       async () => {
         if (agent.exitCode !== null) throw new Error(`agent ended with ${agent.exitCode}`);
+        // Costs no process, unlike a call of the plugin.
+        await this.get("/v1/status");
         return (await this.call("STATUS")).status === 0;
       },
       { timeoutMs: 20_000, intervalMs: 50 },
