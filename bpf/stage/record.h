@@ -134,7 +134,7 @@ static __always_inline bool flow_refresh(struct flow *f, __u32 seen, __u32 expir
 
 /* The state after this packet (RFC 9293 3.3.2, in as many steps as translation needs), and the record's new time. False if the
  * record died or moved meanwhile: then whoever found it looks once more. */
-static __always_inline bool flow_touch(struct flow *f, struct pkt *p)
+static __noinline bool flow_touch(struct flow *f, struct pkt *p)
 {
 	__u8 add = p->direction == DIRECTION_REPLY ? FLOW_REPLIED : 0;
 	__u32 seen = flow_expires(f);

@@ -162,7 +162,7 @@ static __always_inline int flow_unindex(const struct flow *f, const struct flow_
 }
 
 /* For the CPU that has taken a record: deletes the entry that names it, then the record. */
-static __always_inline void flow_remove(const struct flow *f, const struct flow_key *key, __u32 now)
+static __noinline void flow_remove(const struct flow *f, const struct flow_key *key, __u32 now)
 {
 	flow_unindex(f, key, now);
 	flow_forget(f, key);
