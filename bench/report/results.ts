@@ -42,5 +42,14 @@ export function ratios(rounds: Rounds, { family, mode, measure }: Compared): Spr
 export const idleMiB = (sizes: Sizes): number =>
   sizes.maps.reduce((sum, map) => sum + map.bytes, 0) / 2 ** 20;
 
-export const instructions = (sizes: Sizes): number =>
-  sizes.programs.reduce((sum, program) => sum + program.instructions, 0);
+/** On no hook: user space runs them. */
+const ASIDE: readonly string[] = ["sweep", "adopt"];
+
+/** Of the programs that packets meet, and of those that user space runs. */
+export function instructions(sizes: Sizes): { hooks: number; aside: number } {
+  const sum = (aside: boolean): number =>
+    sizes.programs
+      .filter(({ name }) => ASIDE.includes(name) === aside)
+      .reduce((total, program) => total + program.instructions, 0);
+  return { hooks: sum(false), aside: sum(true) };
+}

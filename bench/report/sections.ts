@@ -151,12 +151,13 @@ ${table(["records before", "after", "ms"], rows)}`;
 
 export function sizeSection(sizes: Sizes): string {
   const largest = sizes.maps.toSorted((a, b) => b.bytes - a.bytes).slice(0, 6);
+  const { hooks, aside } = instructions(sizes);
   const rows = sizes.programs.map((program) => [`\`${program.name}\``, program.instructions, program.walked]);
   return `## Sizes
 
 ${table(["program", "instructions after verification", "walked by the verifier"], rows)}
 
-Together ${instructions(sizes)} instructions. Maps of an idle node with the default sizes: ${idleMiB(sizes).toFixed(1)} MiB, of which
+The hooks and the program behind them have ${hooks} instructions together, what user space runs ${aside}. Maps of an idle node with the default sizes: ${idleMiB(sizes).toFixed(1)} MiB, of which
 ${largest.map(({ name, bytes }) => `\`${name}\` ${(bytes / 2 ** 20).toFixed(1)}`).join(", ")}. A flow with its index entry: ${sizes.bytesPerFlow.toFixed(0)} bytes. The object is
 loaded, its maps made, in ${sizes.loadMs.toFixed(0)} ms.`;
 }
