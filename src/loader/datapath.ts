@@ -4,7 +4,7 @@
 import { existsSync } from "node:fs";
 import { performance } from "node:perf_hooks";
 import { SerialQueue } from "../base/async.ts";
-import { objPin, type ProgInfo, progInfo, progTestRun } from "../kernel/bpf.ts";
+import { type ProgInfo, progInfo, progTestRun } from "../kernel/bpf.ts";
 import { progTestRunAside } from "../kernel/bpf-aside.ts";
 import { BpfMap } from "../kernel/bpf-map.ts";
 import { duplicate } from "../kernel/ffi.ts";
@@ -12,7 +12,7 @@ import type { NodeConfig } from "../maps/gen/config.ts";
 import { MAPS } from "../maps/gen/maps.ts";
 import { type Adoption, adoptionCodec, type SweepResult, sweepResultCodec } from "../maps/gen/types.ts";
 import { SweepMode } from "../maps/gen/verdict.ts";
-import { makePinFolders, mapPin } from "../maps/pins.ts";
+import { makePinFolders, mapPin, pinMap } from "../maps/pins.ts";
 import { type MapName, type Row, Table, type TableOf } from "../maps/table.ts";
 import {
   Attacher,
@@ -32,6 +32,7 @@ import {
   load,
   type ProgramName,
 } from "./load.ts";
+import { layoutOf } from "./renew.ts";
 
 export type DatapathOptions = LoadOptions & AttacherOptions;
 
@@ -167,7 +168,7 @@ export class Datapath implements Disposable {
     const { bpfRoot } = this.#options;
     const missing = this.maps.filter(({ name }) => !existsSync(mapPin(bpfRoot, name)));
     makePinFolders(bpfRoot);
-    for (const { name, fd } of missing) objPin(fd, mapPin(bpfRoot, name));
+    for (const { name, fd } of missing) pinMap(bpfRoot, { name, fd, layout: layoutOf(name) });
     return [...missing.map(({ name }) => mapPin(bpfRoot, name)), ...this.#attacher.restorePins()];
   }
 
@@ -203,8 +204,7 @@ export class Datapath implements Disposable {
 
   /**
    * Removes dead records from the flow table; the first time, and when the data plane has met such, also index entries that
-   * have lost their record; with `addresses` also
-   * records under an address that the node has lost. @throws Fault SWEEP_FAILED
+   * have lost their record; with `addresses` also records under an address that the node has lost. @throws Fault SWEEP_FAILED
    */
   sweep(addresses = false): Promise<SweepRun> {
     const orphans = this.flowTables.takeOrphan() || this.#sweeps++ === 0;

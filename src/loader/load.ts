@@ -3,7 +3,7 @@
 // fds of maps and programs. The last step puts the new program behind the hooks, for what is attached already as well.
 import { closeSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { MapType, mapInfo, objPin } from "../kernel/bpf.ts";
+import { MapType, mapInfo } from "../kernel/bpf.ts";
 import { BpfMap } from "../kernel/bpf-map.ts";
 import { jiffyNs } from "../kernel/clock.ts";
 import { errnoName, isTransient } from "../kernel/errno.ts";
@@ -11,10 +11,11 @@ import { missingFeatures, probe } from "../kernel/features.ts";
 import { allocate, duplicate, refused } from "../kernel/ffi.ts";
 import { BpfObject, type ObjectMap, takeMessages } from "../kernel/libbpf.ts";
 import { type NodeConfig, nodeConfigCodec } from "../maps/gen/config.ts";
-import { checkLayout, makePinFolders, mapPin, openPin, unpin } from "../maps/pins.ts";
+import { makePinFolders, mapPin, openPin, pinMap, readLayout, unpin, writeLayout } from "../maps/pins.ts";
 import type { MapName } from "../maps/table.ts";
 import { faults } from "./faults.ts";
 import { fillFirstSlot, makeTemplate } from "./inner-tables.ts";
+import { carryOver, judgePin, layoutOf, type Renewal } from "./renew.ts";
 import { logText, readVerifierLog, saveVerifierLog } from "./verifier-log.ts";
 
 /** Becomes the beginning of the names of data maps in `bpftool map`. */
@@ -92,14 +93,25 @@ function configure(object: BpfObject, options: LoadOptions): void {
   object.maps.find((map) => map.name === TEXTS_SECTION)?.skip();
 }
 
-/** Sets the size of a map that will be made, or takes over the pinned one; gives the fds to close after the load. */
-function prepareMap(map: ObjectMap, options: LoadOptions): { adopted: boolean; borrowed: number[] } {
+/** What is to become of a map; `borrowed` are the fds to close after the load. */
+interface Prepared {
+  readonly adopted: boolean;
+  readonly borrowed: number[];
+  readonly renewal?: Renewal;
+}
+
+/** Sets the size of a map that will be made, or takes over the pinned one. */
+function prepareMap(map: ObjectMap, options: LoadOptions): Prepared {
   const path = mapPin(options.bpfRoot, map.name);
   const pinned = openPin(path);
   const size = options.sizes?.[map.name as MapName];
   if (pinned !== undefined) {
     const existing = mapInfo(pinned, map.name);
-    checkLayout(map.name, path, existing, map);
+    const renewal = judgePin(options.bpfRoot, map, pinned);
+    if (renewal !== undefined) {
+      map.setMaxEntries(size ?? map.maxEntries);
+      return { adopted: false, borrowed: [pinned], renewal };
+    }
     if (existing.type !== MapType.lruHash || size === undefined || existing.maxEntries === size) {
       map.reuse(pinned);
       return { adopted: true, borrowed: [pinned] };
@@ -152,16 +164,16 @@ export function load(options: LoadOptions): Loaded {
   using object = new BpfObject(readObject(options.objectPath), OBJECT_NAME);
   configure(object, options);
   const borrowed: number[] = [];
-  const adopted = new Set<string>();
+  const prepared = new Map<string, Prepared>();
   try {
     const declared = object.maps.filter((map) => !map.internal);
     for (const map of declared) {
-      const prepared = prepareMap(map, options);
-      borrowed.push(...prepared.borrowed);
-      if (prepared.adopted) adopted.add(map.name);
+      const one = prepareMap(map, options);
+      borrowed.push(...one.borrowed);
+      prepared.set(map.name, one);
     }
     loadOrExplain(object, options);
-    return take(object, declared, adopted, options);
+    return take(object, declared, prepared, options);
   } finally {
     for (const fd of borrowed) closeSync(fd);
   }
@@ -171,7 +183,7 @@ export function load(options: LoadOptions): Loaded {
 function take(
   object: BpfObject,
   declared: ObjectMap[],
-  adopted: ReadonlySet<string>,
+  prepared: ReadonlyMap<string, Prepared>,
   options: LoadOptions,
 ): Loaded {
   const maps = new Map<MapName, LoadedMap>();
@@ -180,11 +192,15 @@ function take(
     for (const map of declared) {
       const name = map.name as MapName;
       const fd = map.takeFd();
-      maps.set(name, { name, fd, adopted: adopted.has(name), maxEntries: mapInfo(fd, name).maxEntries });
+      const { adopted = false, renewal } = prepared.get(name) ?? {};
+      maps.set(name, { name, fd, adopted, maxEntries: mapInfo(fd, name).maxEntries });
       if (map.inner) {
         fillFirstSlot(fd, { name, shape: map.inner, entries: options.sizes?.[name], btfFd: object.btfFd });
       }
-      if (!adopted.has(name)) objPin(fd, mapPin(options.bpfRoot, name));
+      if (renewal !== undefined) carryOver(name, renewal, fd);
+      const pin = { name, fd, layout: layoutOf(name) };
+      if (!adopted) pinMap(options.bpfRoot, pin);
+      else if (readLayout(options.bpfRoot, name) === undefined) writeLayout(options.bpfRoot, pin);
     }
     for (const program of object.programs) programs.set(program.name as ProgramName, program.takeFd());
     const missing = PROGRAMS.find((name) => !programs.has(name));

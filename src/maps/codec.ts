@@ -44,6 +44,8 @@ export interface MapRow<K, V> extends MapShape<K, V> {
   /** At most 15 characters; the name of the pin too. */
   readonly name: string;
   readonly doc: string;
+  /** How entries are laid out, of maps of maps those of the inner ones: src/maps/layout.ts. */
+  readonly layout: string;
   readonly inner?: MapShape<unknown, unknown>;
 }
 

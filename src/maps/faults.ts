@@ -15,5 +15,10 @@ export const faults = defineFaults({
       `map ${c.name} pinned at ${c.path} does not fit this version: ${c.why}. ` +
       `Start the version that made it, or lose its entries: rm ${c.path}`,
   },
+  LAYOUT_CHANGED: {
+    text: (c) =>
+      `map ${c.name} pinned at ${c.path} was made by another release: ${c.why}. Flows cannot be carried over while packets use ` +
+      "them: start that release again, or end all flows: stop the agent, run hookline cleanup, start this one",
+  },
   NO_SLOT: { text: (c) => `map ${c.name} has no table in slot ${c.slot}`, retriable: true },
 });

@@ -1,15 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 // Pins: where maps and links live in a bpffs, so that they outlast the agent. Under the root, `maps/NAME` is a map of
-// bpf/abi/maps.h and `links/HOOK_IFINDEX` a program on a native device.
-import { existsSync, mkdirSync, readdirSync, rmdirSync, unlinkSync } from "node:fs";
+// bpf/abi/maps.h and `links/HOOK_IFINDEX` a program on a native device; `layouts/NAME` is a symbolic link whose target is no
+// path but the layout of that map's entries (layout.ts), the only kind of text that a bpffs keeps.
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readlinkSync,
+  rmdirSync,
+  symlinkSync,
+  unlinkSync,
+} from "node:fs";
 import { dirname } from "node:path";
-import { type MapInfo, objGet } from "../kernel/bpf.ts";
+import { type MapInfo, objGet, objPin } from "../kernel/bpf.ts";
 import { isErrno } from "../kernel/errno.ts";
 import { isBpffs } from "../kernel/mount.ts";
 import { faults } from "./faults.ts";
 
 export function mapPin(bpfRoot: string, name: string): string {
   return `${bpfRoot}/maps/${name}`;
+}
+
+function layoutPath(bpfRoot: string, name: string): string {
+  return `${bpfRoot}/layouts/${name}`;
 }
 
 export function linkPin(bpfRoot: string, hook: string, ifindex: number): string {
@@ -21,13 +34,39 @@ export function makePinFolders(bpfRoot: string): void {
   let existing = bpfRoot;
   while (!existsSync(existing)) existing = dirname(existing);
   if (!isBpffs(existing)) throw faults.NOT_BPFFS({ path: bpfRoot });
-  for (const folder of ["maps", "links"]) mkdirSync(`${bpfRoot}/${folder}`, { recursive: true, mode: 0o700 });
+  for (const folder of ["maps", "links", "layouts"])
+    mkdirSync(`${bpfRoot}/${folder}`, { recursive: true, mode: 0o700 });
 }
 
 /** fd of what is pinned at `path`, or undefined if nothing is. */
 export function openPin(path: string, readOnly = false): number | undefined {
   try {
     return objGet(path, readOnly);
+  } catch (thrown) {
+    if (isErrno(thrown, "ENOENT")) return undefined;
+    throw thrown;
+  }
+}
+
+/** Pins a map under its name, in the place of another one, with the layout of its entries beside it. */
+export function pinMap(bpfRoot: string, map: { name: string; fd: number; layout: string }): void {
+  const path = mapPin(bpfRoot, map.name);
+  unpin(path);
+  writeLayout(bpfRoot, map);
+  objPin(map.fd, path);
+}
+
+/** Says how the entries of a pinned map are laid out. */
+export function writeLayout(bpfRoot: string, { name, layout }: { name: string; layout: string }): void {
+  const path = layoutPath(bpfRoot, name);
+  unpin(path);
+  symlinkSync(layout, path);
+}
+
+/** Undefined if a release has pinned the map that did not say. */
+export function readLayout(bpfRoot: string, name: string): string | undefined {
+  try {
+    return readlinkSync(layoutPath(bpfRoot, name));
   } catch (thrown) {
     if (isErrno(thrown, "ENOENT")) return undefined;
     throw thrown;
@@ -46,7 +85,7 @@ export function unpin(path: string): boolean {
 }
 
 /** Paths of all pins under the root. */
-export function listPins(bpfRoot: string, folder: "maps" | "links"): string[] {
+export function listPins(bpfRoot: string, folder: "maps" | "links" | "layouts"): string[] {
   try {
     return readdirSync(`${bpfRoot}/${folder}`).map((name) => `${bpfRoot}/${folder}/${name}`);
   } catch (thrown) {
@@ -57,7 +96,7 @@ export function listPins(bpfRoot: string, folder: "maps" | "links"): string[] {
 
 /** Takes away every pin and folder under the root: native devices lose their programs, maps their entries. */
 export function removePins(bpfRoot: string): void {
-  for (const folder of ["links", "maps"] as const) {
+  for (const folder of ["links", "maps", "layouts"] as const) {
     for (const path of listPins(bpfRoot, folder)) unpin(path);
     if (existsSync(`${bpfRoot}/${folder}`)) rmdirSync(`${bpfRoot}/${folder}`);
   }

@@ -6,7 +6,8 @@ import { isErrno } from "../kernel/errno.ts";
 import type { Codec, MapShape } from "./codec.ts";
 import { faults } from "./faults.ts";
 import { MAPS } from "./gen/maps.ts";
-import { checkLayout, mapPin, openPin } from "./pins.ts";
+import { describeChange } from "./layout.ts";
+import { checkLayout, mapPin, openPin, readLayout } from "./pins.ts";
 
 export type MapName = keyof typeof MAPS;
 
@@ -133,6 +134,8 @@ export function openPinned<N extends MapName>(bpfRoot: string, name: N): TableOf
   const map = new BpfMap(fd, name);
   try {
     checkLayout(name, path, map.info, row);
+    const changes = describeChange(readLayout(bpfRoot, name) ?? row.layout, row.layout);
+    if (changes.length > 0) throw faults.PIN_MISMATCH({ name, path, why: changes.join("; ") });
   } catch (thrown) {
     map.close();
     throw thrown;

@@ -106,6 +106,23 @@ function shapeLines(shape: MapShape, indent: string): string[] {
   ].map((line) => indent + line);
 }
 
+/** The fields of a key or value, src/maps/layout.ts. */
+function sideLayout(abi: Abi, side: Side | undefined): string {
+  if (side === undefined) return "";
+  const { shape } = side;
+  const struct = shape.kind === "struct" ? abi.structs.find(({ name }) => name === shape.name) : undefined;
+  const fields = struct?.fields.filter(({ pad }) => !pad) ?? [
+    { name: shape.kind, at: 0, size: side.size, c: side.c },
+  ];
+  return fields.map(({ name, at, size, c }) => [name, at, size, c].join(":")).join(",");
+}
+
+/** Of a map of maps that of the inner ones. */
+function layoutOf(abi: Abi, { inner, ...map }: MapShape): string {
+  const { key, value } = inner ?? map;
+  return `${sideLayout(abi, key)}|${sideLayout(abi, value)}`;
+}
+
 /** maps.ts: the table of maps. */
 export function mapsSource(abi: Abi): string {
   const rows = abi.maps.map((map) => {
@@ -115,6 +132,7 @@ export function mapsSource(abi: Abi): string {
       `  ${map.name}: {`,
       `    name: ${JSON.stringify(map.name)},`,
       `    doc: ${JSON.stringify(map.doc)},`,
+      `    layout: ${JSON.stringify(layoutOf(abi, map))},`,
       ...shapeLines(map, "    "),
       ...inner,
       `  } satisfies MapRow<${sideType(map.key)}, ${sideType(map.value)}>,`,

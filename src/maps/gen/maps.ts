@@ -11,6 +11,7 @@ export const MAPS = {
   counters: {
     name: "counters",
     doc: "Packets and bytes; the index is 256 * enum hook + enum drop_reason. Written by the data plane.",
+    layout: "int:0:4:__u32|packets:0:8:__u64,bytes:8:8:__u64",
     type: 6,
     typeName: "percpu_array",
     keySize: 4,
@@ -25,6 +26,7 @@ export const MAPS = {
   crowd_blank: {
     name: "crowd_blank",
     doc: "What an entry of crowded begins as; marked is the last tick in which any of them was. Written by the data plane.",
+    layout: "int:0:4:__u32|refused:0:8:__u64,refused_at:8:4:__u32,marked:12:4:__u32,all:16:4:__u32,hint:20:4:__u32,chunk:24:4096:__u32[1024]",
     type: 2,
     typeName: "array",
     keySize: 4,
@@ -39,6 +41,7 @@ export const MAPS = {
   crowded: {
     name: "crowded",
     doc: "Remote endpoints with few or no free ports, by the tuple of their replies, port 0: where to look and where not. A hint, never the truth. Written by the data plane.",
+    layout: "saddr:0:16:struct addr,daddr:16:16:struct addr,sport:32:2:__be16,dport:34:2:__be16,proto:36:1:__u8|refused:0:8:__u64,refused_at:8:4:__u32,marked:12:4:__u32,all:16:4:__u32,hint:20:4:__u32,chunk:24:4096:__u32[1024]",
     type: 9,
     typeName: "lru_hash",
     keySize: 40,
@@ -53,6 +56,7 @@ export const MAPS = {
   devices: {
     name: "devices",
     doc: "Native devices that carry our programs, by index, with their masquerade addresses. Written by the agent.",
+    layout: "int:0:4:__u32|addr4:0:16:struct addr,addr6:16:16:struct addr,mtu:32:4:__u32,flags:36:4:__u32",
     type: 1,
     typeName: "hash",
     keySize: 4,
@@ -67,6 +71,7 @@ export const MAPS = {
   endpoint_addrs: {
     name: "endpoint_addrs",
     doc: "Local pods by each of their addresses. Written by the agent.",
+    layout: "address:0:16:struct addr|addr4:0:16:struct addr,addr6:16:16:struct addr,ifindex:32:4:__u32,identity:36:4:__u32,id:40:2:__u16,flags:42:2:__u16,mac:44:6:__u8[6],host_mac:50:6:__u8[6]",
     type: 1,
     typeName: "hash",
     keySize: 16,
@@ -81,6 +86,7 @@ export const MAPS = {
   endpoint_ids: {
     name: "endpoint_ids",
     doc: "Ids of the local pods: bit id % 64 of word id / 64. The sweep ends the flows of all others. Written by the agent.",
+    layout: "int:0:4:__u32|int:0:8:__u64",
     type: 2,
     typeName: "array",
     keySize: 4,
@@ -95,6 +101,7 @@ export const MAPS = {
   endpoints: {
     name: "endpoints",
     doc: "Local pods by the index of their device on the node. Written by the agent.",
+    layout: "int:0:4:__u32|addr4:0:16:struct addr,addr6:16:16:struct addr,ifindex:32:4:__u32,identity:36:4:__u32,id:40:2:__u16,flags:42:2:__u16,mac:44:6:__u8[6],host_mac:50:6:__u8[6]",
     type: 1,
     typeName: "hash",
     keySize: 4,
@@ -109,6 +116,7 @@ export const MAPS = {
   events: {
     name: "events",
     doc: "struct flow_event records of drops and new flows. Written by the data plane, drained by the agent.",
+    layout: "|",
     type: 27,
     typeName: "ringbuf",
     keySize: 0,
@@ -123,6 +131,7 @@ export const MAPS = {
   events_lost: {
     name: "events_lost",
     doc: "Events that found the ring buffer full. Written by the data plane, read by the agent and the CLI.",
+    layout: "int:0:4:__u32|int:0:8:__u64",
     type: 6,
     typeName: "percpu_array",
     keySize: 4,
@@ -137,6 +146,7 @@ export const MAPS = {
   flows: {
     name: "flows",
     doc: "The flow table: one record per flow under the opener's tuple. Written by the data plane, read by the CLI.",
+    layout: "saddr:0:16:struct addr,daddr:16:16:struct addr,sport:32:2:__be16,dport:34:2:__be16,proto:36:1:__u8|xsaddr:0:16:struct addr,xdaddr:16:16:struct addr,xsport:32:2:__be16,xdport:34:2:__be16,expires:36:4:__u32,created:40:4:__u32,endpoint:44:2:__u16,proxy_port:46:2:__u16,service:48:2:__u16,state:50:1:__u8,rule:51:1:__u8,identity:52:4:__u32",
     type: 12,
     typeName: "array_of_maps",
     keySize: 4,
@@ -162,6 +172,7 @@ export const MAPS = {
   frag_datagrams: {
     name: "frag_datagrams",
     doc: "Ports of fragmented datagrams whose first fragment came by lately. Only the data plane uses it.",
+    layout: "saddr:0:16:struct addr,daddr:16:16:struct addr,id:32:4:__be32,proto:36:1:__u8|sport:0:2:__be16,dport:2:2:__be16,proto:4:1:__u8,opens:5:1:__u8",
     type: 9,
     typeName: "lru_hash",
     keySize: 40,
@@ -176,6 +187,7 @@ export const MAPS = {
   ipcache: {
     name: "ipcache",
     doc: "Who an address is: this node, other nodes, pods. Written by the agent from Kubernetes objects.",
+    layout: "prefix:0:20:struct prefix|identity:0:4:__u32,flags:4:4:__u32,node:8:16:struct addr",
     type: 11,
     typeName: "lpm_trie",
     keySize: 20,
@@ -190,6 +202,7 @@ export const MAPS = {
   nat_retries_v4: {
     name: "nat_retries_v4",
     doc: "IPv4 flows that looked for a port, by the ports refused before one was found; the last is for more, and for none found. Written by the data plane.",
+    layout: "int:0:4:__u32|int:0:8:__u64",
     type: 6,
     typeName: "percpu_array",
     keySize: 4,
@@ -204,6 +217,7 @@ export const MAPS = {
   nat_retries_v6: {
     name: "nat_retries_v6",
     doc: "IPv6 flows that looked for a port, by the ports refused before one was found; the last is for more, and for none found. Written by the data plane.",
+    layout: "int:0:4:__u32|int:0:8:__u64",
     type: 6,
     typeName: "percpu_array",
     keySize: 4,
@@ -218,6 +232,7 @@ export const MAPS = {
   node_addrs: {
     name: "node_addrs",
     doc: "Addresses of this node, each with the index of the device that has it. Written by the agent.",
+    layout: "address:0:16:struct addr|int:0:4:__u32",
     type: 1,
     typeName: "hash",
     keySize: 16,
@@ -232,6 +247,7 @@ export const MAPS = {
   nonmasq_cidrs: {
     name: "nonmasq_cidrs",
     doc: "Destinations that keep the pod's address, with the rule that says so. Written by the agent.",
+    layout: "prefix:0:20:struct prefix|rule:0:4:__u32,source:4:4:__u32",
     type: 11,
     typeName: "lpm_trie",
     keySize: 20,
@@ -246,6 +262,7 @@ export const MAPS = {
   owners: {
     name: "owners",
     doc: "How many flows each endpoint has, by its id; 0 is the node. Written by the data plane, read by the agent and the CLI.",
+    layout: "int:0:4:__u32|flows:0:4:__u32,refused:4:4:__u32",
     type: 2,
     typeName: "array",
     keySize: 4,
@@ -260,6 +277,7 @@ export const MAPS = {
   programs: {
     name: "programs",
     doc: "The one program behind all hooks, in slot 0: a write here swaps it on every device at once. Written by the loader.",
+    layout: "int:0:4:__u32|int:0:4:__u32",
     type: 3,
     typeName: "prog_array",
     keySize: 4,
@@ -274,6 +292,7 @@ export const MAPS = {
   recent: {
     name: "recent",
     doc: "What packets of the busiest flows were told in this tick, by a hash of their tuple. Only the data plane uses it.",
+    layout: "int:0:4:__u32|key:0:40:struct flow_key,xsaddr:40:16:struct addr,xdaddr:56:16:struct addr,xsport:72:2:__be16,xdport:74:2:__be16,tick:76:4:__u32,ifindex:80:4:__u32,out_ifindex:84:4:__u32,next_hop:88:16:struct addr,next_hop_family:104:4:__u32,dmac:108:6:__u8[6],smac:114:6:__u8[6],mtu:120:2:__u16,endpoint:122:2:__u16,hook:124:1:__u8,verdict:125:1:__u8,rule:126:1:__u8",
     type: 6,
     typeName: "percpu_array",
     keySize: 4,
@@ -288,6 +307,7 @@ export const MAPS = {
   replies: {
     name: "replies",
     doc: "Index of translated flows by the tuple of their replies. Means nothing without its record in flows.",
+    layout: "saddr:0:16:struct addr,daddr:16:16:struct addr,sport:32:2:__be16,dport:34:2:__be16,proto:36:1:__u8|saddr:0:16:struct addr,sport:16:2:__be16,service:18:2:__u16,claim:20:4:__u32",
     type: 12,
     typeName: "array_of_maps",
     keySize: 4,
@@ -313,6 +333,7 @@ export const MAPS = {
   reserved_ports: {
     name: "reserved_ports",
     doc: "Ports that masquerading must not choose: bit port % 64 of word port / 64; words 0-1023 TCP, 1024-2047 UDP. Written by the agent.",
+    layout: "int:0:4:__u32|int:0:8:__u64",
     type: 2,
     typeName: "array",
     keySize: 4,
@@ -327,6 +348,7 @@ export const MAPS = {
   searches: {
     name: "searches",
     doc: "The search for a port that goes on at this moment. Only the data plane uses it.",
+    layout: "int:0:4:__u32|bytes:0:104:__u8[104]",
     type: 6,
     typeName: "percpu_array",
     keySize: 4,
@@ -341,6 +363,7 @@ export const MAPS = {
   table_use: {
     name: "table_use",
     doc: "Use of the flow table: 0 its records, written by the data plane; 1 the records that the table in use has room for, written by the agent; 2 not 0 once an index entry without a record was met, which the next sweep looks for.",
+    layout: "int:0:4:__u32|int:0:8:__u64",
     type: 2,
     typeName: "array",
     keySize: 4,
