@@ -2,11 +2,13 @@
 // A pod uses up the ports towards one remote endpoint, with real sockets: the flows beyond the last port are refused, and
 // `bpf nat stats`, `bpf nat retries`, the metrics, `status` and the monitor say so. Both families.
 import assert from "node:assert/strict";
+import { createSocket } from "node:dgram";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import type { StatusReport } from "../../src/agent/status.ts";
 import type { MetricRow } from "../../src/api/metric.ts";
 import { waitFor } from "../../src/base/async.ts";
+import { datagramFd } from "../../src/kernel/socket.ts";
 import { AgentNode } from "../support/cni-node.ts";
 import { buildTopology, INTERNET_ADDRESS, NODE_ADDRESS, type Topology } from "../support/netns.ts";
 
@@ -45,15 +47,27 @@ const hookline = async (...args: string[]): Promise<string> => {
 };
 const json = async <T>(...args: string[]): Promise<T> => JSON.parse(await hookline(...args, "-o", "json"));
 
-/** One datagram from each of PORTS + TOO_MANY sockets, below the range. */
-const SENDER = (address: string): string => `
-  import socket, sys
-  family = socket.AF_INET6 if ":" in "${address}" else socket.AF_INET
-  for port in range(20000, 20000 + ${PORTS + TOO_MANY}):
-      with socket.socket(family, socket.SOCK_DGRAM) as s:
-          s.bind(("", port))
-          s.sendto(b"x", ("${address}", ${REMOTE_PORT}))
-`;
+/** One datagram from the pod's socket at a port below the range. */
+async function sendFrom(port: number, address: string): Promise<void> {
+  const v6 = address.includes(":");
+  const socket = createSocket(v6 ? "udp6" : "udp4");
+  const fd = datagramFd({ netns: pod, host: v6 ? "::" : "0.0.0.0", port });
+  try {
+    await new Promise<void>((resolve, reject) => {
+      socket.once("error", reject);
+      socket.bind({ fd }, () =>
+        socket.send("x", REMOTE_PORT, address, (error) => (error ? reject(error) : resolve())),
+      );
+    });
+  } finally {
+    socket.close();
+  }
+}
+
+/** One from each of PORTS + TOO_MANY sockets. */
+async function sendMany(address: string): Promise<void> {
+  for (let port = 20_000; port < 20_000 + PORTS + TOO_MANY; port++) await sendFrom(port, address);
+}
 
 interface Stats {
   proto: string;
@@ -77,8 +91,7 @@ for (const family of [4, 6] as const) {
   const source = NODE_ADDRESS[family];
 
   test(`IPv${family}: flows beyond the last port are refused, and everything says towards whom`, async () => {
-    const sent = await world.run(pod, ["python3", "-c", SENDER(address).replaceAll(/^ {2}/gm, "")]);
-    assert.equal(sent.status, 0, sent.stderr);
+    await sendMany(address);
     const of = (rows: Stats[]): Stats | undefined => rows.find((row) => row.remote === remote);
     const stats = of(await json<Stats[]>("bpf", "nat", "stats"));
     assert.ok(stats, `${remote} is listed`);
@@ -150,20 +163,15 @@ test("a flush gives all ports back, with and without an agent", async () => {
   const [address, remote] = [INTERNET_ADDRESS[4], `${INTERNET_ADDRESS[4]}:${REMOTE_PORT}`];
   const refused = async (): Promise<number> =>
     (await json<Stats[]>("bpf", "nat", "stats")).find((row) => row.remote === remote)?.refused ?? 0;
-  const sendMany = async (): Promise<void> => {
-    const sent = await world.run(pod, ["python3", "-c", SENDER(address).replaceAll(/^ {2}/gm, "")]);
-    assert.equal(sent.status, 0, sent.stderr);
-  };
   const open = async (): Promise<void> => {
     const earlier = await refused();
     await hookline("bpf", "nat", "flush", "--force");
-    const one = `import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(("", 19000)); s.sendto(b"x", ("${address}", ${REMOTE_PORT}))`;
-    assert.equal((await world.run(pod, ["python3", "-c", one])).status, 0);
+    await sendFrom(19_000, address);
     assert.equal(await refused(), earlier);
     assert.equal((await json<unknown[]>("bpf", "nat", "list")).length, 1);
   };
   await open();
-  await sendMany();
+  await sendMany(address);
   await node.stop();
   await open();
   await node.start();
