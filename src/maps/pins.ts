@@ -56,11 +56,11 @@ export function pinMap(bpfRoot: string, map: { name: string; fd: number; layout:
   objPin(map.fd, path);
 }
 
-/** Says how the entries of a pinned map are laid out. */
+/** Says how the entries of a pinned map are laid out; nothing if the release does not know the map. */
 export function writeLayout(bpfRoot: string, { name, layout }: { name: string; layout: string }): void {
   const path = layoutPath(bpfRoot, name);
   unpin(path);
-  symlinkSync(layout, path);
+  if (layout !== "") symlinkSync(layout, path);
 }
 
 /** Undefined if a release has pinned the map that did not say. */
