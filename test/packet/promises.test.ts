@@ -299,12 +299,13 @@ const OCCUPIED = [
 ] as const;
 
 describe("ports towards one destination", () => {
-  const PORTS = ALL_ON.portMax - ALL_ON.portMin + 1;
+  /** The whole range, and a smaller one: kernels under emulation run this, too. */
+  const RANGES = {
+    4: { portMin: ALL_ON.portMin, portMax: ALL_ON.portMax },
+    6: { portMin: 50_000, portMax: 58_191 },
+  };
   const ATTEMPTS = 1000;
   let wide: Bench;
-  before(() => {
-    wide = rig.load({ ...ALL_ON, events: 0 }, 2 * PORTS);
-  });
 
   /** Removes a record as an end does, with its entry. */
   function undo(family: Family, sport: number): boolean {
@@ -325,14 +326,17 @@ describe("ports towards one destination", () => {
 
   // 32 tries find nothing in 3.4 % of cases at 90 %, 19 % at 95 %, 72 % at 99 % (cilium#33074, #34088).
   for (const family of FAMILIES) {
-    test(`IPv${family}: new flows find a port at 90, 95 and 99 % of ${PORTS} held`, () => {
+    const { portMin, portMax } = RANGES[family];
+    const ports = portMax - portMin + 1;
+    test(`IPv${family}: new flows find a port at 90, 95 and 99 % of ${ports} held`, () => {
+      wide = rig.load({ ...ALL_ON, ...RANGES[family], events: 0 }, 2 * ports);
       reset(wide);
       const random = randomNumbers(family);
-      const order = shuffledPorts(ALL_ON.portMin, ALL_ON.portMax, random);
+      const order = shuffledPorts(portMin, portMax, random);
       const nth = (i: number): number => order[i] as number;
       let held = 0;
       for (const { share, found } of OCCUPIED) {
-        for (; held < Math.floor(share * PORTS); held++) {
+        for (; held < Math.floor(share * ports); held++) {
           const opened = run(
             wide,
             "from_pod",
