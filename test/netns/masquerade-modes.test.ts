@@ -120,6 +120,48 @@ for (const mode of ["BPF", "IPTables", "Disabled"] as const) {
   });
 }
 
+/** Answers only come back if both the request's and the answer's fragments find their way. */
+for (const mode of ["BPF", "IPTables"] as const) {
+  for (const family of FAMILIES) {
+    test(`IPv${family} ping of 4,000 bytes from a pod to the world, mode ${mode}`, async () => {
+      await node.enter(mode);
+      const argv = ["ping", "-n", "-c2", "-i0.2", "-W2", "-s4000", INTERNET_ADDRESS[family]];
+      const { status, stdout } = await node.world.run(node.pod(0).netns, argv);
+      assert.equal(status, 0, stdout);
+    });
+  }
+}
+
+const ROUTE_SOURCE: Both = { 4: "172.20.0.77", 6: "fd00:20::77" };
+
+for (const mode of ["BPF", "IPTables"] as const) {
+  describe(`enable-masquerade-to-route-source in mode ${mode}`, () => {
+    before(async () => {
+      ip(node.world.node, [
+        `address replace ${ROUTE_SOURCE[4]}/24 dev eth0`,
+        `address replace ${ROUTE_SOURCE[6]}/64 dev eth0 nodad`,
+        `route replace default via ${GATEWAY_ADDRESS[4]} src ${ROUTE_SOURCE[4]}`,
+        `route replace default via ${GATEWAY_ADDRESS[6]} dev eth0 src ${ROUTE_SOURCE[6]}`,
+      ]);
+      await node.enter(mode, { "enable-masquerade-to-route-source": "true" });
+    });
+    after(() => {
+      ip(node.world.node, [
+        `route replace default via ${GATEWAY_ADDRESS[4]}`,
+        `route replace default via ${GATEWAY_ADDRESS[6]} dev eth0`,
+        `address del ${ROUTE_SOURCE[4]}/24 dev eth0`,
+        `address del ${ROUTE_SOURCE[6]}/64 dev eth0`,
+      ]);
+    });
+    const row: Row = {
+      what: "a pod to the world, under the route's source",
+      ...{ from: "pod", at: "outside", to: INTERNET_ADDRESS },
+      seen: ROUTE_SOURCE,
+    };
+    goThrough([row], mode);
+  });
+}
+
 /** Options that mean something in one mode only: what each mode does, and what it says. */
 const ONE_MODE = [
   {
