@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which mode of masquerading is in force where programs are missing, and what is said of options that mean nothing in it.
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
@@ -83,13 +83,25 @@ test("without the programs BPF masquerades, and why is told", async () => {
         ["ip6tables", 0, 0],
       ],
     );
+    assert.equal(files.loadMasqueradeMode(), "iptables", "the next agent must look for rules");
     // Back to BPF: nothing is there, nothing is missed.
     assert.equal(await modes.prepare(inputsOf({})), "bpf");
     await modes.settle("bpf");
     assert.deepEqual([modes.faults, modes.status()], [[], []]);
+    assert.equal(files.loadMasqueradeMode(), "bpf");
   } finally {
     modes.close();
   }
+});
+
+test("a spoilt record of the mode before is no obstacle", () => {
+  const [run, state] = [mkdtempSync(join(dir, "run-")), mkdtempSync(join(dir, "state-"))];
+  writeFileSync(join(state, "masquerade-mode.json"), "{");
+  const files = new StateFiles(run, state);
+  const log = createLog("test", "silent");
+  const modes = new ModeSwitch({ files, adopt: () => 0, log, onChange: () => undefined });
+  modes.close();
+  assert.equal(modes.mode, "bpf");
 });
 
 test("an option of the other mode is told, at its default it is not", () => {

@@ -46,20 +46,24 @@ export class ModeSwitch {
   readonly #netfilter: Netfilter;
   #mode: MasqueradeMode = "bpf";
   #wanted: MasqueradeMode = "bpf";
-  /** Rules and sets of ours are not there: known, not assumed. */
+  /** Rules and sets of ours are not there: known, not assumed. Looking costs a dozen processes. */
   #clean = false;
   #faults: readonly Fault[] = [];
   readonly #timer: NodeJS.Timeout;
   #inputs: NetfilterInputs | undefined;
   /** For which mode the programs were loaded last, by this agent or the one before it. */
-  #saved: MasqueradeMode | undefined;
+  #before: MasqueradeMode | undefined;
+  /** What the state folder says: iptables while there may be rules of ours. */
+  #recorded: MasqueradeMode | undefined;
 
   constructor(options: ModeSwitchOptions) {
     const { files, adopt, log, onChange, programFolders: folders } = options;
     this.#files = files;
-    this.#saved = files.loadMasqueradeMode();
     this.#write = adopt;
     this.#log = log;
+    this.#recorded = this.#load();
+    this.#before = this.#recorded;
+    this.#clean = this.#recorded === "bpf";
     this.#netfilter = new Netfilter({ onChange, ...(folders === undefined ? {} : { folders }) });
     this.#timer = setInterval(() => void this.#netfilter.check(), CHECK_MS);
     this.#timer.unref();
@@ -67,6 +71,10 @@ export class ModeSwitch {
 
   get mode(): MasqueradeMode {
     return this.#mode;
+  }
+
+  get #rulesWanted(): boolean {
+    return this.#wanted === "iptables";
   }
 
   get faults(): readonly Fault[] {
@@ -81,7 +89,7 @@ export class ModeSwitch {
 
   /** Rows of netfilter's writes; none while there is nothing of it. */
   status(): ReconcileStatus[] {
-    return this.#wanted === "iptables" || this.#netfilter.fault !== undefined ? this.#netfilter.status() : [];
+    return this.#rulesWanted || this.#netfilter.fault !== undefined ? this.#netfilter.status() : [];
   }
 
   /** Before programs are loaded: makes the rules stand if they are asked for. Gives the mode to load programs for. */
@@ -91,28 +99,46 @@ export class ModeSwitch {
     this.#wanted = wantedMode(config);
     this.#faults = idleOptions(config, this.#wanted);
     if (this.#wanted === "bpf") {
-      if (this.#saved === "iptables") this.#adopt();
+      if (this.#before === "iptables") this.#adopt();
       return "bpf";
     }
     const { spec, found } = netfilterSpec(inputs);
     this.#faults = [...found, ...this.#faults];
     this.#clean = false;
+    this.#record("iptables");
     await this.#netfilter.setDesired(planNetfilter(spec));
     return this.#netfilter.inForce ? "iptables" : this.#mode;
   }
 
   /** After programs have been loaded for a mode: takes away what it does not use. */
   async settle(mode: MasqueradeMode): Promise<void> {
-    const left = this.#saved === "iptables" && mode === "bpf";
+    const left = this.#before === "iptables" && mode === "bpf";
     if (mode !== this.#mode) this.#log.info({ mode }, "the mode of masquerading has changed");
-    if (mode !== this.#saved) this.#files.saveMasqueradeMode(mode);
     this.#mode = mode;
-    this.#saved = mode;
+    this.#before = mode;
     // Those that were opened while the programs were loaded.
     if (left) this.#adopt();
-    if (this.#clean || this.#wanted === "iptables") return;
+    if (this.#clean || this.#rulesWanted) return;
     await this.#netfilter.remove();
-    this.#clean = this.#netfilter.inForce;
+    // Another mode may have been asked for meanwhile.
+    if (!this.#netfilter.inForce || this.#rulesWanted) return;
+    this.#clean = true;
+    this.#record("bpf");
+  }
+
+  /** Without an answer it is looked whether there are rules. */
+  #load(): MasqueradeMode | undefined {
+    try {
+      return this.#files.loadMasqueradeMode();
+    } catch (thrown) {
+      this.#log.warn({ error: Fault.from(thrown).detail }, "the mode before this start is not known");
+      return undefined;
+    }
+  }
+
+  #record(mode: MasqueradeMode): void {
+    if (mode !== this.#recorded) this.#files.saveMasqueradeMode(mode);
+    this.#recorded = mode;
   }
 
   /** Lets the programs go on with what netfilter translates. On the stack's way netfilter goes on by itself. */

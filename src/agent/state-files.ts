@@ -103,7 +103,7 @@ export class StateFiles {
     }));
   }
 
-  /** Which mode of masquerading the programs were loaded for last. */
+  /** Which mode of masquerading has left its mark on the node: iptables while there may be rules and sets of ours. */
   saveMasqueradeMode(mode: MasqueradeMode): void {
     replaceFile(join(this.stateDir, "masquerade-mode.json"), mode);
   }

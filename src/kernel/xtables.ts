@@ -82,8 +82,9 @@ export async function findChain(
     const lines = await listChain(tools, family, at);
     return lines.length === 0 ? undefined : lines;
   } catch (thrown) {
-    // iptables over nf_tables calls a chain that is not there incompatible.
-    if (/No chain\/target\/match|incompatible, use/.test(String(thrown))) return undefined;
+    // iptables over nf_tables calls a chain that is not there incompatible. A kernel without nf_tables has no chains.
+    if (/No chain\/target\/match|incompatible, use|Failed to initialize nft/.test(String(thrown)))
+      return undefined;
     throw thrown;
   }
 }

@@ -141,6 +141,7 @@ export class Netfilter {
     for (const tools of kinds) {
       try {
         if (await has(tools, CHAINS[0].table, [CHAINS[0].name])) return tools;
+        await listChain(tools, 4, { table: CHAINS[0].table, chain: CHAINS[0].parent });
         works.push(tools);
       } catch (thrown) {
         why = Fault.from(thrown).detail;
