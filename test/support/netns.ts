@@ -86,6 +86,9 @@ function kill(pid: number): void {
   }
 }
 
+// A test that takes too long is ended by SIGTERM, which by itself would come without "exit".
+process.once("SIGTERM", () => process.exit(143));
+
 /** The namespaces, folder and processes of one test file. Names begin with `hlt-` or another prefix. */
 export class Topology implements AsyncDisposable {
   /** Random part of all names. */
