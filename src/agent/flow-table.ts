@@ -11,6 +11,9 @@ import type { FlowTableReport } from "./status.ts";
 import { sweepIntervalMs } from "./sweep-interval.ts";
 import { lookMs, nextSize } from "./table-size.ts";
 
+/** Share of a table at its maximum from which on it is called full. */
+const FULL = 0.98;
+
 /** What sweeps have done, for `status`. */
 export interface SweepState {
   runs: number;
@@ -159,7 +162,14 @@ export class FlowTable {
   problems(): string[] {
     const larger = this.#size.flows > this.#max.flows;
     const shrinks = `flows has room for ${this.#size.flows} records and keeps it; the options ask for ${this.#max.flows} at most`;
-    return [...(larger ? [shrinks] : []), ...(this.#failure === undefined ? [] : [this.#failure])];
+    const { records } = this.#datapath.flowTables;
+    const full = this.#size.flows >= this.#max.flows && records >= FULL * this.#size.flows;
+    const refuses = `the flow table is full: ${records} of ${this.#size.flows} records; new flows are refused (drop 155): raise bpf-ct-global-tcp-max or bpf-ct-global-any-max`;
+    return [
+      ...(full ? [refuses] : []),
+      ...(larger ? [shrinks] : []),
+      ...(this.#failure === undefined ? [] : [this.#failure]),
+    ];
   }
 
   report(): FlowTableReport {
