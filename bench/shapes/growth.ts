@@ -23,18 +23,24 @@ import { compileBpf, ROOT } from "../../tools/build-bpf.ts";
 import { runTogether, startWorkers } from "./worker.ts";
 
 /** A change of the sources: what stands in a file, once, and what is to stand there. */
-interface Change {
+export interface Change {
   readonly file: string;
   readonly from: string;
   readonly to: string;
 }
 
-const FAST: readonly Change[] = [
+/** The fast clock, and the programs that fire. */
+export const FIRE: readonly Change[] = [
   {
     file: "lib/pkt.h",
     from: "__u64 jiffy = MACHINE.jiffy_ns;\n",
     to: "__u64 jiffy = MACHINE.jiffy_ns;\n\n\treturn bpf_ktime_get_ns() >> 6;\n",
   },
+  { file: "datapath.bpf.c", from: "char LICENSE[]", to: '#include "bench/growth.h"\nchar LICENSE[]' },
+];
+
+/** Where processors take their time. */
+const DAWDLE: readonly Change[] = [
   {
     file: "datapath.bpf.c",
     from: '#include "stage/recent.h"',
@@ -67,7 +73,6 @@ const FAST: readonly Change[] = [
     from: "	__u8 state = f->state, before = state;\n	bool kept;\n",
     to: "	__u8 state = f->state, before = state;\n	bool kept;\n\n	dawdle();\n",
   },
-  { file: "datapath.bpf.c", from: "char LICENSE[]", to: '#include "bench/growth.h"\nchar LICENSE[]' },
 ];
 
 /** What is broken in each variant, and whether the exchange is announced. */
@@ -109,7 +114,7 @@ const PATIENCE_S = 3;
 const PODS = 5;
 
 /** Compiles a changed copy of the data plane. */
-function compile(changes: readonly Change[], folder: string): string {
+export function compileChanged(changes: readonly Change[], folder: string): string {
   cpSync(join(ROOT, "bpf"), join(folder, "bpf"), { recursive: true });
   for (const { file, from, to } of changes) {
     const path = join(folder, "bpf", file);
@@ -121,7 +126,8 @@ function compile(changes: readonly Change[], folder: string): string {
   return join(folder, "fire.o");
 }
 
-class Fire {
+/** A changed data plane, loaded by the loader into `bpfRoot`. */
+export class Fire {
   readonly #loaded: Loaded;
   readonly #bpfRoot: string;
   readonly #queue = new SerialQueue();
@@ -172,7 +178,21 @@ class Fire {
   }
 
   get program(): number {
-    return (this.#loaded.programs as ReadonlyMap<string, number>).get("fire") ?? -1;
+    return this.programNamed("fire");
+  }
+
+  programNamed(name: string): number {
+    return (this.#loaded.programs as ReadonlyMap<string, number>).get(name) ?? -1;
+  }
+
+  /** fd of a map, the data plane's or one of the fire's. */
+  mapFd(name: string): number {
+    return (this.#loaded.maps as ReadonlyMap<string, { fd: number }>).get(name)?.fd ?? -1;
+  }
+
+  /** Brings a growth to its end that has been begun by hand. */
+  finish(): Promise<void> {
+    return this.#tables.finish();
   }
 
   #sweep(mode: number, budget = 0): Promise<ReturnType<typeof sweepResultCodec.read>> {
@@ -271,7 +291,10 @@ export async function race(name: string, seconds: number): Promise<RaceResult> {
   mountBpffs(bpfRoot);
   const workers = startWorkers(availableParallelism());
   try {
-    const fire = new Fire(compile([...FAST, ...variant.changes], folder), join(bpfRoot, "race"));
+    const fire = new Fire(
+      compileChanged([...FIRE, ...DAWDLE, ...variant.changes], folder),
+      join(bpfRoot, "race"),
+    );
     const until = performance.now() + seconds * 1000;
     let growths = 0;
     let running = true;

@@ -156,6 +156,21 @@ static __always_inline void fire_step(struct __sk_buff *skb, struct tally *t, st
 	}
 }
 
+/* One packet of the opener whose number is the mark: gives the port under which it leaves, 0 if it may not. */
+SEC("tc")
+int fire_one(struct __sk_buff *skb)
+{
+	__u32 zero = 0;
+	struct pkt *p = bpf_map_lookup_elem(&fire_packets, &zero);
+
+	if (!p)
+		return 0;
+	fire_packet(p, skb->mark);
+	if (flow_find(p) != DIRECTION_FORWARD && fire_open(skb, p))
+		return 0;
+	return bpf_ntohs(p->xsport);
+}
+
 SEC("tc")
 int fire(struct __sk_buff *skb)
 {
