@@ -108,6 +108,16 @@ for (const [how, spoil] of [
   });
 }
 
+test("pins that go while no agent runs take the flows with them; the next agent serves the pod as it is", async () => {
+  const maps = mapIds();
+  await node.stop("SIGKILL");
+  removePins();
+  await node.start();
+  assert.ok(mapIds().every((id) => !maps.includes(id)));
+  await assertMasqueraded(netns);
+  await assertOthersGetOthers();
+});
+
 test("an endpoint whose file is cut short keeps its network and its address", async () => {
   const [pod] = await endpoints();
   assert.ok(pod);
