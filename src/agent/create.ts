@@ -124,7 +124,10 @@ export class Agent {
       bpfRoot: options.bpfRoot,
       files: this.files,
       log: this.log,
-      onChange: (endpoint, gone) => this.#publishEndpoint(endpoint, gone),
+      onChange: (endpoint, gone) => {
+        if (gone) this.masquerade.podGone(endpoint);
+        this.#publishEndpoint(endpoint, gone);
+      },
     });
     this.cluster = new Cluster({ client: this.client, nodeName: options.nodeName, log: this.log, onChange });
   }

@@ -4,12 +4,13 @@
 // nobody masquerades. If the rules cannot be made to stand the mode before, at first BPF, stays in force, and is told.
 import { Fault } from "../base/fault.ts";
 import type { Log } from "../base/log.ts";
+import type { Endpoint } from "../engine/endpoint/spec.ts";
 import type { AdoptedFlow } from "../engine/masquerade/handover.ts";
 import { Netfilter } from "../engine/masquerade/netfilter.ts";
 import { planNetfilter } from "../engine/masquerade/netfilter-plan.ts";
 import type { ReconcileStatus } from "../maps/reconcile.ts";
-import { netfilterFlows } from "./adopt-flows.ts";
 import { faults } from "./faults.ts";
+import { forgetConnections, netfilterFlows } from "./netfilter-flows.ts";
 import { idleOptions, type NetfilterInputs, netfilterSpec } from "./netfilter-spec.ts";
 import type { MasqueradeMode } from "./node-config.ts";
 import type { Config } from "./options.ts";
@@ -152,6 +153,16 @@ export class ModeSwitch {
         { error: Fault.from(thrown).detail },
         "not all connections could be taken over from netfilter",
       );
+    }
+  }
+
+  /** A pod has gone: in iptables mode its connections are netfilter's. */
+  podGone(pod: Endpoint): void {
+    if (this.#mode !== "iptables") return;
+    try {
+      forgetConnections(pod);
+    } catch (thrown) {
+      this.#log.warn({ error: Fault.from(thrown).detail, pod: pod.id }, "connections of a pod not forgotten");
     }
   }
 

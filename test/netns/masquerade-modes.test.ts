@@ -3,6 +3,7 @@
 // sees; where modes differ by design, the row says so for each (docs/user/masquerade.md). Pods, node and far side, both
 // families, TCP, UDP and ICMP echo.
 import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
 import { ask } from "../support/ask.ts";
 import {
@@ -119,6 +120,34 @@ for (const mode of ["BPF", "IPTables", "Disabled"] as const) {
     goThrough(ROWS, mode);
   });
 }
+
+const NO_LIST = existsSync("/proc/net/nf_conntrack") ? false : "the kernel has no /proc/net/nf_conntrack";
+
+test("a pod that is gone leaves no connection behind for its address's next owner, mode IPTables", {
+  skip: NO_LIST,
+}, async () => {
+  await node.enter("IPTables");
+  const netns = node.world.addNetns("late");
+  const added = await node.agent.call("ADD", { containerId: "late", netns });
+  const addresses: string[] = added.json.ips.map((entry: { address: string }) => entry.address.split("/")[0]);
+  const tracked = async (): Promise<number> => {
+    const { stdout } = await node.world.run(node.world.node, ["cat", "/proc/net/nf_conntrack"]);
+    const [v4 = "", v6 = ""] = addresses;
+    // The kernel writes IPv6 addresses here in full.
+    const full = v6.replace(
+      /^fd00:10:244:1::(\w+)$/,
+      (_, host) => `fd00:0010:0244:0001:0000:0000:0000:${host.padStart(4, "0")}`,
+    );
+    return stdout.split("\n").filter((line) => line.includes(`=${v4} `) || line.includes(`=${full} `)).length;
+  };
+  for (const family of FAMILIES) {
+    for (const protocol of ["udp", "tcp"]) await ask(netns, `${protocol}:${INTERNET_ADDRESS[family]}`);
+    await node.world.run(netns, ["ping", "-n", "-c1", "-W2", INTERNET_ADDRESS[family]]);
+  }
+  assert.ok((await tracked()) >= 6, `${await tracked()} connections`);
+  await node.agent.call("DEL", { containerId: "late", netns });
+  assert.equal(await tracked(), 0);
+});
 
 /** Answers only come back if both the request's and the answer's fragments find their way. */
 for (const mode of ["BPF", "IPTables"] as const) {

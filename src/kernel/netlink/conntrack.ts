@@ -1,18 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 // Connections that netfilter tracks, with their translations, as ctnetlink lists them. Layouts: struct nfgenmsg in
 // include/uapi/linux/netfilter/nfnetlink.h, CTA_* in nfnetlink_conntrack.h of the same folder.
-import type { Address } from "../../base/addr.ts";
+import { type Address, familyOf } from "../../base/addr.ts";
+import { isErrno } from "../errno.ts";
 import { type Attributes, NLM_F, Request } from "./codec.ts";
 import type { RtNetlink } from "./socket.ts";
 
-/** NFNL_SUBSYS_CTNETLINK and IPCTNL_MSG_CT_GET. */
+/** NFNL_SUBSYS_CTNETLINK and IPCTNL_MSG_CT_GET, IPCTNL_MSG_CT_DELETE. */
 const CT_GET = (1 << 8) | 1;
+const CT_DELETE = (1 << 8) | 2;
 const NFGENMSG_BYTES = 4;
 
 const CTA = { original: 1, reply: 2, status: 3, protoInfo: 4 } as const;
 const CTA_TUPLE = { ip: 1, proto: 2 } as const;
 const CTA_IP = { 4: { source: 1, destination: 2 }, 6: { source: 3, destination: 4 } } as const;
 const CTA_PROTO = { number: 1, sourcePort: 2, destinationPort: 3, icmpId: 4, icmpv6Id: 7 } as const;
+/** Protocol number, attributes of identifier, type and code, and the type of a request. */
+const ECHO = [
+  { proto: 1, id: 4, type: 5, code: 6, request: 8 },
+  { proto: 58, id: 7, type: 8, code: 9, request: 128 },
+] as const;
 const CTA_PROTOINFO_TCP = 1;
 const CTA_PROTOINFO_TCP_STATE = 1;
 
@@ -78,4 +85,38 @@ export function listConnections(netlink: RtNetlink): Connection[] {
       };
     });
   });
+}
+
+const port = (number: number): Uint8Array => Uint8Array.of(number >>> 8, number & 0xff);
+
+function aboutConnection({ original }: Connection): Request {
+  const { source, destination, proto, sourcePort, destinationPort, id } = original;
+  const family = familyOf(source);
+  const request = new Request(
+    { op: "conntrack.delete", object: `${source} -> ${destination}` },
+    CT_DELETE,
+    0,
+  );
+  request.body(NFGENMSG_BYTES, [[0, 1, family === 4 ? 2 : 10]]);
+  return request.nest(CTA.original, (tuple) => {
+    tuple.nest(CTA_TUPLE.ip, (ip) => {
+      ip.address(CTA_IP[family].source, source).address(CTA_IP[family].destination, destination);
+    });
+    tuple.nest(CTA_TUPLE.proto, (attributes) => {
+      attributes.u8(CTA_PROTO.number, proto);
+      const echo = ECHO.find((kind) => kind.proto === proto);
+      if (echo !== undefined) {
+        attributes.bytes(echo.id, port(id)).u8(echo.type, echo.request).u8(echo.code, 0);
+        return;
+      }
+      attributes.bytes(CTA_PROTO.sourcePort, port(sourcePort));
+      attributes.bytes(CTA_PROTO.destinationPort, port(destinationPort));
+    });
+  });
+}
+
+/** Forgets connections; that one is gone already is no error. @throws Fault KERNEL_REFUSED, KERNEL_BUSY */
+export function deleteConnections(netlink: RtNetlink, connections: readonly Connection[]): void {
+  for (const outcome of netlink.attempt(...connections.map(aboutConnection)))
+    if (outcome !== undefined && !isErrno(outcome, "ENOENT")) throw outcome;
 }
