@@ -135,17 +135,18 @@ export class Fire {
   moved = 0;
   swept = 0;
 
-  constructor(objectPath: string, bpfRoot: string) {
+  /** `table`: its first size. `ports`: the last of those that masquerading may choose. */
+  constructor(objectPath: string, bpfRoot: string, { table = TABLE, first = 61000, last = 61035 } = {}) {
     this.#bpfRoot = bpfRoot;
     this.#loaded = load({
       objectPath,
       bpfRoot,
-      sizes: { flows: TABLE, replies: TABLE, ipcache: 16, events: 4096 },
+      sizes: { flows: table, replies: table, ipcache: 16, events: 4096 },
       config: {
         ...ALL_ON,
         events: 0,
-        portMin: 61000,
-        portMax: 61035,
+        portMin: first,
+        portMax: last,
         timeoutTcp: 2 ** 30,
         timeoutTcpSyn: 2 ** 30,
         timeoutTcpFin: 1024,
@@ -188,6 +189,10 @@ export class Fire {
   /** fd of a map, the data plane's or one of the fire's. */
   mapFd(name: string): number {
     return (this.#loaded.maps as ReadonlyMap<string, { fd: number }>).get(name)?.fd ?? -1;
+  }
+
+  get tables(): FlowTables {
+    return this.#tables;
   }
 
   /** Brings a growth to its end that has been begun by hand. */

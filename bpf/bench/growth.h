@@ -39,6 +39,17 @@ struct {
 	__type(value, __u32);
 } first_ports SEC(".maps");
 
+#define FIRE_PODS_FIRST 1
+#define FIRE_MANY_PORTS 60000
+
+/* 0 the number of the next flow; 1 those before which have all been opened, written by user space. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__type(value, __u32);
+} fire_next SEC(".maps");
+
 /* The opener's packet and the answer: on the stack there is no room for both. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -169,6 +180,50 @@ int fire_one(struct __sk_buff *skb)
 	if (flow_find(p) != DIRECTION_FORWARD && fire_open(skb, p))
 		return 0;
 	return bpf_ntohs(p->xsport);
+}
+
+/* Flow `n` of very many, of both families, each with a source port that is free. */
+static __always_inline void fire_packet_of_many(struct pkt *p, __u32 n)
+{
+	fire_packet(p, FIRE_PODS_FIRST * 2 + (n & 1));
+	fire_address(&p->key.daddr, p->v6, 0xc6336400 + (n >> 1) / FIRE_MANY_PORTS);
+	p->key.sport = bpf_htons(1024 + (n >> 1) % FIRE_MANY_PORTS);
+}
+
+/* Opens the next of very many flows, then looks for an earlier one in both directions: it must be there. A refused one is tried
+ * again, as an opener would. */
+SEC("tc")
+int fire_many(struct __sk_buff *skb)
+{
+	__u32 zero = 0, one = 1, *next = bpf_map_lookup_elem(&fire_next, &zero), n, again;
+	__u32 *settled = bpf_map_lookup_elem(&fire_next, &one);
+	struct tally *t = bpf_map_lookup_elem(&tallies, &zero);
+	struct pkt *p = bpf_map_lookup_elem(&fire_packets, &zero);
+
+	if (!t || !p || !next || !settled)
+		return 0;
+	n = __sync_fetch_and_add(next, 1);
+	for (again = 0; again < 2; again++) {
+		fire_packet_of_many(p, n);
+		if (flow_find(p) == DIRECTION_NONE && !fire_open(skb, p))
+			break;
+		t->refused++;
+	}
+	t->opened += again < 2;
+	if (again == 2 || !*settled)
+		return 0;
+	n = bpf_get_prandom_u32() % *settled;
+	fire_packet_of_many(p, n);
+	/* Ports that the machine's own sockets hold are not kept. */
+	if (flow_find(p) == DIRECTION_FORWARD)
+		t->found++;
+	else
+		t->lost++;
+	if (fire_answer(p))
+		t->answered++;
+	else
+		t->halves++;
+	return 0;
 }
 
 SEC("tc")
