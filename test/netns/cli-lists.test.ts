@@ -6,12 +6,14 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { listFlows } from "../../src/cli/flow-list.ts";
 import { type FlowRow, natLines } from "../../src/cli/flows.ts";
+import { openDatapath } from "../../src/loader/datapath.ts";
 import type { Flow, FlowKey } from "../../src/maps/gen/types.ts";
 import { FlowState, MasqueradeRule } from "../../src/maps/gen/verdict.ts";
 import { openInner } from "../../src/maps/table.ts";
 import { nowTicks } from "../../src/maps/ticks.ts";
 import { peersSeen } from "../support/ask.ts";
 import { AgentNode } from "../support/cni-node.ts";
+import { ALL_ON, OBJECT } from "../support/datapath.ts";
 import { buildTopology, type Finished, INTERNET_ADDRESS, type Topology } from "../support/netns.ts";
 
 const HOOKLINE = join(import.meta.dirname, "../../src/bin/hookline.ts");
@@ -155,8 +157,17 @@ test("endpoints, maps and counters have their filters, and what is not there is 
   }
 });
 
-/** Fills the flow table with records that no packet made. */
-function fill(): void {
+/** Makes the flow table large, and fills it with records that no packet made. */
+async function fill(): Promise<void> {
+  {
+    using datapath = openDatapath({
+      objectPath: OBJECT,
+      bpfRoot: node.bpfRoot,
+      config: ALL_ON,
+      netns: world.node,
+    });
+    await datapath.flowTables.grow({ flows: 2 * MANY, replies: 2 * MANY });
+  }
   const tables = openInner(node.bpfRoot, "flows");
   const now = nowTicks();
   const key: FlowKey = { saddr: "", daddr: "192.0.2.1", sport: 0, dport: 443, proto: 6 };
@@ -179,7 +190,7 @@ function fill(): void {
 test("a large table is listed in little memory, in one order, and a reader may leave", async () => {
   // Records without an index entry are what a sweep removes; and lists need no agent.
   await node.stop();
-  fill();
+  await fill();
   const list = await listFlows({ runDir: node.runDir, endpoint: 999 });
   const rows = [...list];
   assert.equal(rows.length, MANY);
