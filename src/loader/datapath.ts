@@ -36,7 +36,8 @@ import { layoutOf } from "./renew.ts";
 
 export type DatapathOptions = LoadOptions & AttacherOptions;
 
-const NOTHING_SWEPT: SweepResult = {
+/** What the program `sweep` is given beside its mode and budget. */
+export const NOTHING_SWEPT: SweepResult = {
   mode: 0,
   budget: 0,
   visited: 0n,

@@ -83,19 +83,9 @@ function devices(): string[] {
   return [...table.entries()].map(([, device]) => `${device.addr4} ${device.addr6} ${device.mtu}`).sort();
 }
 
-async function addPod(name: string): Promise<string> {
-  const netns = world.addNetns(name);
-  const args = `K8S_POD_NAMESPACE=default;K8S_POD_NAME=${name}`;
-  const added = await node.call("ADD", { containerId: name, netns, args });
-  assert.equal(added.status, 0, JSON.stringify(added.json));
-  return netns;
-}
+const addPod = async (name: string): Promise<string> => (await node.addPod(name)).netns;
 
-async function removePod(name: string, netns: string): Promise<void> {
-  const { status: exit, json } = await node.call("DEL", { containerId: name, netns });
-  assert.equal(exit, 0, JSON.stringify(json));
-  world.removeNetns(netns);
-}
+const removePod = (name: string, netns: string): Promise<void> => node.removePod({ name, netns });
 
 test("the socket and the state are root's alone", () => {
   assert.equal(statSync(join(node.runDir, "agent.sock")).mode & 0o777, 0o600);

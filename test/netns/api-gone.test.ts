@@ -50,19 +50,9 @@ after(async () => {
 
 const status = (): Promise<StatusReport> => node.get<StatusReport>("/v1/status");
 
-async function addPod(name: string): Promise<string> {
-  const netns = world.addNetns(name);
-  const args = `K8S_POD_NAMESPACE=default;K8S_POD_NAME=${name}`;
-  const added = await node.call("ADD", { containerId: name, netns, args });
-  assert.equal(added.status, 0, JSON.stringify(added.json));
-  return netns;
-}
+const addPod = async (name: string): Promise<string> => (await node.addPod(name)).netns;
 
-async function deletePod(name: string, netns: string): Promise<void> {
-  const { status: exit, json } = await node.call("DEL", { containerId: name, netns });
-  assert.equal(exit, 0, JSON.stringify(json));
-  world.removeNetns(netns);
-}
+const deletePod = (name: string, netns: string): Promise<void> => node.removePod({ name, netns });
 
 async function assertMasqueraded(netns: string): Promise<void> {
   const targets = Object.values(INTERNET_ADDRESS).flatMap((a) => [`tcp:${a}`, `udp:${a}`]);

@@ -26,19 +26,9 @@ const status = (): Promise<StatusReport> => node.get<StatusReport>("/v1/status")
 const endpoints = (): Promise<EndpointReport[]> => node.get<EndpointReport[]>("/v1/endpoints");
 const state = (name: string): string => join(node.runDir, "state", name);
 
-async function addPod(name: string): Promise<string> {
-  const made = world.addNetns(name);
-  const args = `K8S_POD_NAMESPACE=default;K8S_POD_NAME=${name}`;
-  const added = await node.call("ADD", { containerId: name, netns: made, args });
-  assert.equal(added.status, 0, JSON.stringify(added.json));
-  return made;
-}
+const addPod = async (name: string): Promise<string> => (await node.addPod(name)).netns;
 
-async function deletePod(name: string, from: string): Promise<void> {
-  const { status: exit, json } = await node.call("DEL", { containerId: name, netns: from });
-  assert.equal(exit, 0, JSON.stringify(json));
-  world.removeNetns(from);
-}
+const deletePod = (name: string, netns: string): Promise<void> => node.removePod({ name, netns });
 
 async function assertMasqueraded(from: string): Promise<void> {
   const targets = Object.values(INTERNET_ADDRESS).flatMap((a) => [`tcp:${a}`, `udp:${a}`]);

@@ -30,11 +30,8 @@ before(async () => {
   node = new AgentNode(world);
   await node.start("--bpf-ct-global-tcp-max", String(MANY * 2));
   for (const name of ["web", "db"]) {
-    const netns = world.addNetns(name);
-    const args = `K8S_POD_NAMESPACE=default;K8S_POD_NAME=${name}`;
-    const { json } = await node.call("ADD", { containerId: name, netns, args });
-    const [v4, v6] = json.ips.map((ip: { address: string }) => ip.address.replace(/\/.*/, ""));
-    address[name] = { 4: v4, 6: v6 };
+    const { netns, address: of } = await node.addPod(name);
+    address[name] = of;
     const targets = Object.values(INTERNET_ADDRESS).flatMap((host) => [`tcp:${host}`, `udp:${host}`]);
     await peersSeen(netns, targets);
   }

@@ -49,15 +49,6 @@ const setConfig = (values: Record<string, string>): void => node.setConfig({ dev
 
 const status = (): Promise<StatusReport> => node.get<StatusReport>("/v1/status");
 
-async function addPod(name: string): Promise<{ netns: string; address: Record<Family, string> }> {
-  const netns = world.addNetns(name);
-  const args = `K8S_POD_NAMESPACE=default;K8S_POD_NAME=${name}`;
-  const added = await node.call("ADD", { containerId: name, netns, args });
-  assert.equal(added.status, 0, JSON.stringify(added.json));
-  const [four, six] = added.json.ips.map((entry: { address: string }) => entry.address.split("/")[0]);
-  return { netns, address: { 4: four, 6: six } };
-}
-
 function ifindexOf(name: string): number {
   using netlink = openRtNetlink(world.node);
   return getLink(netlink, name).index;
@@ -136,7 +127,7 @@ before(async () => {
   node = new AgentNode(world);
   setConfig({});
   await node.start();
-  const added = await addPod("one");
+  const added = await node.addPod("one");
   pod = added.netns;
   podAddress = added.address;
 });

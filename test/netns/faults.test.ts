@@ -44,18 +44,9 @@ const talks: Conversation[] = [];
 
 const status = (): Promise<StatusReport> => node.get<StatusReport>("/v1/status");
 
-async function addPod(name: string): Promise<string> {
-  const netns = world.addNetns(name);
-  const args = `K8S_POD_NAMESPACE=default;K8S_POD_NAME=${name}`;
-  const added = await node.call("ADD", { containerId: name, netns, args });
-  assert.equal(added.status, 0, JSON.stringify(added.json));
-  return netns;
-}
+const addPod = async (name: string): Promise<string> => (await node.addPod(name)).netns;
 
-async function deletePod(name: string, netns: string): Promise<void> {
-  assert.equal((await node.call("DEL", { containerId: name, netns })).status, 0);
-  world.removeNetns(netns);
-}
+const deletePod = (name: string, netns: string): Promise<void> => node.removePod({ name, netns });
 
 /** In one of the connections after the other: a word and its echo. */
 async function say(word: string): Promise<void> {

@@ -30,13 +30,7 @@ before(async () => {
   node = new AgentNode(world);
   node.setConfig({ "masquerade-port-range": `${RANGE.first},${RANGE.last}` });
   await node.start();
-  pod = world.addNetns("pod");
-  const added = await node.call("ADD", {
-    containerId: "many",
-    netns: pod,
-    args: "K8S_POD_NAMESPACE=default;K8S_POD_NAME=many",
-  });
-  assert.equal(added.status, 0, JSON.stringify(added.json));
+  pod = (await node.addPod("many")).netns;
 });
 after(() => world?.[Symbol.asyncDispose]());
 

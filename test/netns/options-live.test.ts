@@ -37,11 +37,7 @@ before(async () => {
   world = await buildTopology();
   node = new AgentNode(world);
   await node.start();
-  pod = world.addNetns("pod");
-  const args = "K8S_POD_NAMESPACE=default;K8S_POD_NAME=pod";
-  const added = await node.call("ADD", { containerId: "pod", netns: pod, args });
-  const [four, six] = added.json.ips.map((entry: { address: string }) => entry.address.split("/")[0]);
-  address = { 4: four, 6: six };
+  ({ netns: pod, address } = await node.addPod("pod"));
   pid = agentPid();
   for (const f of FAMILIES) {
     living.push(await TcpTalk.open({ netns: pod, host: INTERNET_ADDRESS[f] }));

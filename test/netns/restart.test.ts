@@ -48,11 +48,8 @@ const pods: string[] = [];
 
 /** A pod with its share of the traffic; resolves when all long-lived connections stand. */
 async function startTraffic(name: string): Promise<Traffic> {
-  const netns = world.addNetns(name);
+  const { netns } = await node.addPod(name);
   pods.push(netns);
-  const args = `K8S_POD_NAMESPACE=default;K8S_POD_NAME=${name}`;
-  const added = await node.call("ADD", { containerId: name, netns, args });
-  assert.equal(added.status, 0, JSON.stringify(added.json));
   const share = [LONG_LIVED, NEW_PER_SECOND].map((all) => `${all / PODS.length}`);
   const argv = [process.execPath, TRAFFIC, `${OUTSIDE_PORT.tcp}`, ...share, ...ADDRESSES];
   const child = world.spawn(netns, argv, { stdio: ["pipe", "pipe", "inherit"] });

@@ -12,7 +12,7 @@ import { allocate, checked, libc } from "../../src/kernel/ffi.ts";
 import { withNetns } from "../../src/kernel/netns.ts";
 import { datagramFd, listenFd } from "../../src/kernel/socket.ts";
 import { openInner, openPinned } from "../../src/maps/table.ts";
-import { AgentNode } from "../support/cni-node.ts";
+import { type AddedPod, AgentNode } from "../support/cni-node.ts";
 import {
   buildTopology,
   GATEWAY_ADDRESS,
@@ -38,27 +38,7 @@ before(async () => {
 });
 after(() => world?.[Symbol.asyncDispose]());
 
-interface Pod {
-  readonly name: string;
-  readonly netns: string;
-  readonly address: Record<Family, string>;
-}
-
-async function addPod(): Promise<Pod> {
-  const name = `pod${pods++}`;
-  const netns = world.addNetns(name);
-  const args = `K8S_POD_NAMESPACE=default;K8S_POD_NAME=${name}`;
-  const added = await node.call("ADD", { containerId: name, netns, args });
-  assert.equal(added.status, 0, JSON.stringify(added.json));
-  const [four, six] = added.json.ips.map((entry: { address: string }) => entry.address.split("/")[0]);
-  return { name, netns, address: { 4: four, 6: six } };
-}
-
-async function removePod({ name, netns }: Pod): Promise<void> {
-  const { status, json } = await node.call("DEL", { containerId: name, netns });
-  assert.equal(status, 0, JSON.stringify(json));
-  world.removeNetns(netns);
-}
+const addPod = (): Promise<AddedPod> => node.addPod(`pod${pods++}`);
 
 /** From now on sockets of the namespace that choose no port get this one. */
 function onlyPort(netns: string, port: number): void {
@@ -66,11 +46,11 @@ function onlyPort(netns: string, port: number): void {
 }
 
 describe("pods and the node's own sockets share its ports", () => {
-  let pod: Pod;
+  let pod: AddedPod;
   before(async () => {
     pod = await addPod();
   });
-  after(() => removePod(pod));
+  after(() => node.removePod(pod));
 
   for (const f of FAMILIES) {
     const host = INTERNET_ADDRESS[f];
@@ -177,7 +157,7 @@ describe("pods and the node's own sockets share its ports", () => {
 });
 
 /** Records of flows that a pod opened, by its addresses. */
-function flowsOf({ address }: Pod): number {
+function flowsOf({ address }: AddedPod): number {
   const tables = openInner(node.bpfRoot, "flows");
   try {
     const keys = tables.flatMap((table) => [...table.entries()].map(([key]) => key.saddr));
@@ -218,12 +198,12 @@ for (const f of FAMILIES) {
     const heard = talk.heard.length;
     await waitFor("more of it", () => talk.heard.length > heard + 3);
     assert.ok(flowsOf(old) >= 2);
-    await removePod(old);
+    await node.removePod(old);
     assert.equal(flowsOf(old), 0, "records left when the removal has been answered");
 
     let heir = await addPod();
     for (let i = 0; i < 16 && heir.address[f] !== old.address[f]; i++) {
-      await removePod(heir);
+      await node.removePod(heir);
       heir = await addPod();
     }
     assert.equal(heir.address[f], old.address[f], "the address comes back");
@@ -236,6 +216,6 @@ for (const f of FAMILIES) {
       listening.heard.filter((text) => text.includes("late")),
       [],
     );
-    await removePod(heir);
+    await node.removePod(heir);
   });
 }

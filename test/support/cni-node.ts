@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A node for tests of the CNI plugin: a real agent in a topology's node namespace, configured by a folder of manifests,
 // with the plugin installed beside it; and a container runtime's side of the CNI contract.
+import assert from "node:assert/strict";
 import type { ChildProcess } from "node:child_process";
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
@@ -40,6 +41,13 @@ export interface PluginCall {
   /** Replaces the whole of standard input. */
   readonly stdin?: string;
   readonly env?: Record<string, string>;
+}
+
+/** A pod of namespace default; its container has the same name. */
+export interface AddedPod {
+  readonly name: string;
+  readonly netns: string;
+  readonly address: Readonly<Record<4 | 6, string>>;
 }
 
 type Manifest = Record<string, unknown>;
@@ -218,6 +226,23 @@ export class AgentNode {
     });
     const ms = performance.now() - started;
     return { status, json: stdout.trim() === "" ? undefined : JSON.parse(stdout), stderr, ms };
+  }
+
+  /** A new network namespace, added as a pod. */
+  async addPod(name: string): Promise<AddedPod> {
+    const netns = this.world.addNetns(name);
+    const args = `K8S_POD_NAMESPACE=default;K8S_POD_NAME=${name}`;
+    const added = await this.call("ADD", { containerId: name, netns, args });
+    assert.equal(added.status, 0, JSON.stringify(added.json));
+    const [four, six] = added.json.ips.map((entry: { address: string }) => entry.address.split("/")[0]);
+    return { name, netns, address: { 4: four, 6: six } };
+  }
+
+  /** Takes the pod away, then its namespace. */
+  async removePod({ name, netns }: Pick<AddedPod, "name" | "netns">): Promise<void> {
+    const { status, json } = await this.call("DEL", { containerId: name, netns });
+    assert.equal(status, 0, JSON.stringify(json));
+    this.world.removeNetns(netns);
   }
 
   /** Writes a manifest whole or not at all; a running agent follows. */

@@ -9,6 +9,7 @@ import { BpfMap } from "../../src/kernel/bpf-map.ts";
 import { jiffyNs } from "../../src/kernel/clock.ts";
 import { allocate, cString, libc, openLibrary, viewOf } from "../../src/kernel/ffi.ts";
 import { withNetns } from "../../src/kernel/netns.ts";
+import { NOTHING_SWEPT } from "../../src/loader/datapath.ts";
 import type { Codec, MapRow } from "../../src/maps/codec.ts";
 import { NODE_CONFIG_SIZE, type NodeConfig, writeNodeConfig } from "../../src/maps/gen/config.ts";
 import { MAPS } from "../../src/maps/gen/maps.ts";
@@ -115,16 +116,6 @@ const libbpf = {
     entries: number,
   ) => number,
   dup: declare("int fcntl(int fd, int command, int least)") as (fd: number, c: number, l: number) => number,
-};
-const NOTHING_SWEPT: SweepResult = {
-  mode: 0,
-  budget: 0,
-  visited: 0n,
-  removed: 0n,
-  repliesRemoved: 0n,
-  masqueraded: 0n,
-  moved: 0n,
-  left: 0n,
 };
 /** Entry of table_use, bpf/abi/maps.h. */
 const USE_SIZE = 1;
