@@ -61,7 +61,6 @@ function openInside(place: SocketPlace, type: number, finish: (fd: number, at: U
 }
 
 function bindTo(fd: number, place: SocketPlace, at: Uint8Array): void {
-  setOption(fd, SOL_SOCKET, SO_REUSEADDR);
   // `::` must not take IPv4 as well: servers listen on both families with two sockets.
   if (familyOf(place.host) === 6) setOption(fd, IPPROTO_IPV6, IPV6_V6ONLY);
   checked("socket.bind", `${place.host} port ${place.port}`, libc.bind(fd, at, at.length));
@@ -70,6 +69,7 @@ function bindTo(fd: number, place: SocketPlace, at: Uint8Array): void {
 /** A TCP socket that listens on `host`:`port` (0: the kernel chooses), non-blocking, close-on-exec. */
 export function listenFd(place: SocketPlace): number {
   return openInside(place, SOCK_STREAM, (fd, at) => {
+    setOption(fd, SOL_SOCKET, SO_REUSEADDR);
     bindTo(fd, place, at);
     checked("socket.listen", `${place.host} port ${place.port}`, libc.listen(fd, 511));
   });
@@ -84,7 +84,10 @@ export function connectFd(place: SocketPlace): number {
   });
 }
 
-/** A UDP socket bound to `host`:`port`. */
+/**
+ * A UDP socket bound to `host`:`port` (0: the kernel chooses), its own alone: with SO_REUSEADDR the kernel may choose a port
+ * that another such socket holds, and only one of the two would get the datagrams.
+ */
 export function datagramFd(place: SocketPlace): number {
   return openInside(place, SOCK_DGRAM, (fd, at) => bindTo(fd, place, at));
 }
