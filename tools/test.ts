@@ -6,6 +6,7 @@ import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
 import { parseArgs } from "node:util";
+import { sleep } from "../src/base/async.ts";
 import { buildAll } from "./build.ts";
 import { ROOT } from "./build-bpf.ts";
 import { check } from "./check.ts";
@@ -38,7 +39,9 @@ const GROUPS: readonly Group[] = [
   },
 ];
 
-const FILE_TIMEOUT_MS = 5 * 60_000;
+const FILE_TIMEOUT_MS = 10 * 60_000;
+/** Processes that were killed, and devices of namespaces that were removed, need a moment to go. */
+const GOING_MS = 10_000;
 /** Where a run writes what it found, for --clean. */
 const BEFORE = join(ROOT, "build/test-before.json");
 
@@ -120,9 +123,14 @@ function count(result: FileResult, totals: Totals): void {
   if (result.trouble !== undefined) totals.failed++;
 }
 
-/** Reports what is new since `before`, once, and kills the run's processes among it. */
-function settle(before: Inventory, mark: string, who: string, totals: Totals): void {
-  const left = leftovers(before, inventory(mark));
+/** Reports what is new since `before` and stays, once, and kills the run's processes among it. */
+async function settle({ mark, before }: Run, who: string, totals: Totals): Promise<void> {
+  const until = performance.now() + GOING_MS;
+  let left = leftovers(before, inventory(mark));
+  while (left.length > 0 && performance.now() < until) {
+    await sleep(100);
+    left = leftovers(before, inventory(mark));
+  }
   if (left.length === 0) return;
   totals.failed++;
   console.log(`FAIL ${who} left behind:\n${left.map((item) => `     ${item}`).join("\n")}`);
@@ -141,7 +149,6 @@ function clean(): void {
 }
 
 async function runGroup(group: Group, options: Options, run: Run, totals: Totals): Promise<void> {
-  const { mark, before } = run;
   const queue = filesOf(group, options.files);
   if (queue.length === 0) return;
   const started = performance.now();
@@ -149,14 +156,14 @@ async function runGroup(group: Group, options: Options, run: Run, totals: Totals
   const worker = async (): Promise<void> => {
     for (let path = queue.shift(); path !== undefined; path = queue.shift()) {
       const grep = options.grep === undefined ? {} : { grep: options.grep };
-      const result = await runFile(path, { timeoutMs: FILE_TIMEOUT_MS, mark, ...grep });
+      const result = await runFile(path, { timeoutMs: FILE_TIMEOUT_MS, mark: run.mark, ...grep });
       if (result.tests.length > 0 || result.trouble !== undefined) printFile(group, result);
       count(result, totals);
-      if (group.concurrency === 1) settle(before, mark, path, totals);
+      if (group.concurrency === 1) await settle(run, path, totals);
     }
   };
   await Promise.all(Array.from({ length: group.concurrency }, worker));
-  settle(before, mark, group.name, totals);
+  await settle(run, group.name, totals);
   console.log(`${group.name}: ${((performance.now() - started) / 1000).toFixed(1)} s`);
 }
 

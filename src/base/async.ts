@@ -8,13 +8,14 @@ export async function sleep(ms: number, signal?: AbortSignal): Promise<void> {
 }
 
 /**
- * Calls `probe` until it gives something other than undefined or false; what it throws is kept as the cause.
+ * Calls `probe` until it gives something other than undefined or false; what it throws is kept as the cause. Without
+ * `timeoutMs` as long as a machine may take that is busy with others.
  * @throws Fault TIMEOUT with `what` after `timeoutMs`
  */
 export async function waitFor<T>(
   what: string,
   probe: () => T | undefined | false | Promise<T | undefined | false>,
-  { timeoutMs = 5000, intervalMs = 20 }: { timeoutMs?: number; intervalMs?: number } = {},
+  { timeoutMs = 30_000, intervalMs = 20 }: { timeoutMs?: number; intervalMs?: number } = {},
 ): Promise<T> {
   const deadline = performance.now() + timeoutMs;
   let last: unknown;

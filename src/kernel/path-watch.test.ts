@@ -109,7 +109,7 @@ for (const [name, steps] of rows) {
         watch.follow(join(root, "name"));
         calls = 0;
         step(root);
-        await waitFor(`step ${i + 1} to be told`, () => calls > 0, { timeoutMs: 2000 });
+        await waitFor(`step ${i + 1} to be told`, () => calls > 0);
       }
     } finally {
       watch.close();

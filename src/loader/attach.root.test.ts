@@ -79,7 +79,7 @@ function received(): number {
 
 async function untilTraffic(): Promise<void> {
   const before = received();
-  await waitFor("packets on the far side", () => received() > before + 100, { timeoutMs: 15_000 });
+  await waitFor("packets on the far side", () => received() > before + 100);
 }
 
 const modes = [

@@ -109,7 +109,8 @@ async function serveOn(node: LabPlan["nodes"][0]): Promise<ChildProcess> {
   const child = startHookline(["lab", ...words, node.ipv4, node.ipv6]);
   finished(child).catch(() => undefined);
   await waitFor(`servers on ${node.name}`, async () => {
-    const seen = await ask(node.netns, `http:${node.ipv6}`, SERVER_PORTS);
+    // The server that is started last.
+    const seen = await ask(node.netns, `http:${node.ipv6}`, { ports: SERVER_PORTS });
     return seen.server === node.name;
   });
   return child;
@@ -131,7 +132,7 @@ describe(`journeys through lab ${lab}`, () => {
       for (const transport of ["tcp", "udp"] as const) {
         test(`IPv${family} ${transport}: ${from} calls ${to}, which sees ${seen} (${why})`, async () => {
           const target = addresses[to]?.[family] ?? "";
-          const answer = await ask(NETNS[from] ?? "", `${transport}:${target}`, SERVER_PORTS);
+          const answer = await ask(NETNS[from] ?? "", `${transport}:${target}`, { ports: SERVER_PORTS });
           assert.equal(answer.error, undefined);
           assert.equal(answer.peer, addresses[seen]?.[family]);
           if (rule === undefined) return;

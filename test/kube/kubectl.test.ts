@@ -202,8 +202,7 @@ for (const { name, path, why } of binaries) {
       watch.stdout.on("data", (chunk) => {
         seen += chunk;
       });
-      const told = (event: RegExp) =>
-        waitFor(`${event} in: ${seen}`, () => event.test(seen), { timeoutMs: 10_000 });
+      const told = (event: RegExp) => waitFor(`${event} in: ${seen}`, () => event.test(seen));
       try {
         await ok("create cm first");
         await ok("label cm first watched=yes");

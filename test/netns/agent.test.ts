@@ -343,7 +343,7 @@ test("without its API server a restarted agent goes on with what it knew, and po
     [process.execPath, join(import.meta.dirname, "../../src/bin/agent.ts"), ...argv],
     { stdio: ["ignore", log, log] },
   );
-  await waitFor("the agent", async () => (await status()).config.fromState, { timeoutMs: 15_000 });
+  await waitFor("the agent", async () => (await status()).config.fromState);
   const report = await status();
   assert.equal(report.kubernetes.state, "failure");
   assert.equal(report.endpoints.ready, 1);

@@ -84,9 +84,7 @@ for (const [how, spoil] of [
     // Another configuration loads the programs again: onto the maps in use, not onto new ones.
     node.setConfig({ "bpf-ct-timeout-regular-any": `${++seconds}s` });
     const links = join(node.bpfRoot, "links");
-    await waitFor("the pins", () => isBpffs(node.bpfRoot) && readdirSync(links).length === 2, {
-      timeoutMs: 15_000,
-    });
+    await waitFor("the pins", () => isBpffs(node.bpfRoot) && readdirSync(links).length === 2);
     await talk.say("pinned again");
     assert.deepEqual(mapIds(), maps);
     await node.stop("SIGKILL");
@@ -148,7 +146,7 @@ test("without its last good configuration and its API server a new agent waits; 
   node.launch();
   const late = world.addNetns("late");
   const call = { containerId: "late", netns: late };
-  await waitFor("the agent", () => node.get("/v1/endpoints"), { timeoutMs: 15_000 });
+  await waitFor("the agent", () => node.get("/v1/endpoints"));
   const refused = await node.call("ADD", call);
   assert.equal(refused.status, 1);
   assert.match(JSON.stringify(refused.json), /waiting for the API server/);

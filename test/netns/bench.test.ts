@@ -23,7 +23,7 @@ test("the benchmark measures the agent, packets, ports and sizes", () => {
     /^\| DEL, the agent's part \| [\d.]+ \| [\d.]+ \|$/m,
     /^\| \d+ pods added \| [1-9]\d+ \| [1-9]\d+ \| [1-9]\d+ \|$/m,
     /^A pod opened 20000 flows, [1-9]\d+ in a second; \d+ of them were lost\./m,
-    /^\| `hookline bpf nat list`, 40000 lines \| [1-9]\d+ \|$/m,
+    /^\| `hookline bpf nat list`, [1-9]\d+ lines \| [1-9]\d+ \|$/m,
   ])
     assert.match(stdout, row);
   const found = [...stdout.matchAll(/^\| (\d+) \([\d.]+ %\) \| \d+ \| ([\d.]+) % \|/gm)];

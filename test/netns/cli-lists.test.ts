@@ -28,7 +28,12 @@ const address: Record<string, Record<4 | 6, string>> = {};
 before(async () => {
   world = await buildTopology();
   node = new AgentNode(world);
-  await node.start("--bpf-ct-global-tcp-max", String(MANY * 2));
+  // No flow ends before it has been listed.
+  const forLong = ["any", "tcp", "tcp-syn", "tcp-fin"].flatMap((of) => [
+    `--bpf-ct-timeout-regular-${of}`,
+    "1h",
+  ]);
+  await node.start("--bpf-ct-global-tcp-max", String(MANY * 2), ...forLong);
   for (const name of ["web", "db"]) {
     const { netns, address: of } = await node.addPod(name);
     address[name] = of;

@@ -170,7 +170,7 @@ describe("a second network card", () => {
     configure("eth1", MOVED);
     await followed("eth1", MOVED);
     for (const [f, talk] of talks) {
-      assert.equal(await waitFor("an answer", () => talk.peer()), MOVED[f]);
+      assert.equal(await waitFor("an answer", () => talk.peer(1000)), MOVED[f]);
       assert.equal(await seen(BY_SECOND[f]), MOVED[f]);
     }
     assert.ok(
@@ -254,7 +254,7 @@ describe("a second network card", () => {
     assert.ok(await first.echoes("by the first card"), first.ended ?? "no answer");
     for (const [f, talk] of talks) {
       // By the default route now, where nobody has the address; under the first card's, not the dead one's.
-      assert.equal(await talk.peer(), undefined);
+      assert.equal(await talk.peer(1000), undefined);
       await waitFor("a flow by the first card", () => translations().has(NODE_ADDRESS[f]));
     }
     assert.deepEqual((await status()).faults, []);
@@ -277,7 +277,7 @@ describe("programs that somebody takes off", () => {
   const whole = async (what: string): Promise<void> => {
     for (const f of FAMILIES) {
       const unmasked = async (): Promise<boolean> => (await seen(INTERNET_ADDRESS[f])) === NODE_ADDRESS[f];
-      await waitFor(`IPv${f} to be masqueraded ${what}`, unmasked, { timeoutMs: 10_000 });
+      await waitFor(`IPv${f} to be masqueraded ${what}`, unmasked);
     }
   };
 

@@ -5,15 +5,7 @@ import assert from "node:assert/strict";
 import { rmSync, writeFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { waitFor } from "../../src/base/async.ts";
-import {
-  DEFAULTS,
-  IpMasqNode,
-  LINK_LOCAL,
-  ONE,
-  ONE_TEXT,
-  PATIENCE,
-  sorted,
-} from "../support/ip-masq-node.ts";
+import { DEFAULTS, IpMasqNode, LINK_LOCAL, ONE, ONE_TEXT, sorted } from "../support/ip-masq-node.ts";
 
 let node: IpMasqNode;
 before(async () => {
@@ -93,16 +85,12 @@ for (const place of [0, 1] as const) {
       else if (place === 0) writeFileSync(node.file, text);
       else continue;
       const at = place === 0 ? origin : `${origin} data.config`;
-      await waitFor(
-        `the refusal of ${name}`,
-        async () => {
-          const { faults } = await node.status();
-          return faults.some(
-            (fault) => fault.startsWith(`${at} ${told}`) || fault.startsWith(`${at}: ${told}`),
-          );
-        },
-        PATIENCE,
-      );
+      await waitFor(`the refusal of ${name}`, async () => {
+        const { faults } = await node.status();
+        return faults.some(
+          (fault) => fault.startsWith(`${at} ${told}`) || fault.startsWith(`${at}: ${told}`),
+        );
+      });
       assert.deepEqual(node.ranges(), sorted(ONE), name);
       const said = await node.ipMasqAgent();
       assert.deepEqual([said.refused, said.generation, said.origin], [true, generation, origin], name);

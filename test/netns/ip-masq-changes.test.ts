@@ -8,7 +8,7 @@ import { after, before, type TestContext, test } from "node:test";
 import { sleep, waitFor } from "../../src/base/async.ts";
 import { openPinned } from "../../src/maps/table.ts";
 import { ask } from "../support/ask.ts";
-import { DEFAULTS, IpMasqNode, LINK_LOCAL, ONE, ONE_TEXT, PATIENCE } from "../support/ip-masq-node.ts";
+import { DEFAULTS, IpMasqNode, LINK_LOCAL, ONE, ONE_TEXT } from "../support/ip-masq-node.ts";
 import { NODE_ADDRESS } from "../support/netns.ts";
 
 let node: IpMasqNode;
@@ -89,7 +89,7 @@ test("new flows to what the old and the new set both hold never meet a gap", asy
     }
   };
   write(0);
-  await waitFor("the first set", () => node.ranges().includes("9.9.9.0/24"), PATIENCE);
+  await waitFor("the first set", () => node.ranges().includes("9.9.9.0/24"));
   const before = (await node.ipMasqAgent()).generation;
   const peers = new Map<string, number>();
   let stop = false;
@@ -105,7 +105,7 @@ test("new flows to what the old and the new set both hold never meet a gap", asy
     const { generation } = await node.ipMasqAgent();
     write(i);
     const next = async (): Promise<boolean> => (await node.ipMasqAgent()).generation > generation;
-    await waitFor("the next set", next, PATIENCE);
+    await waitFor("the next set", next);
     await sleep(50);
   }
   stop = true;
@@ -127,7 +127,7 @@ async function apply(t: TestContext, count: number): Promise<void> {
   );
   using table = openPinned(node.agent.bpfRoot, "nonmasq_cidrs");
   // Both link-local ranges and both native ones.
-  await waitFor(`${count} ranges`, () => table.count() === count + 4, { ...PATIENCE, intervalMs: 5 });
+  await waitFor(`${count} ranges`, () => table.count() === count + 4, { timeoutMs: 120_000, intervalMs: 5 });
   const took = Math.round(performance.now() - start);
   const written = (await node.status()).reconcilers.find(({ map }) => map === "nonmasq_cidrs");
   assert.deepEqual([written?.pending, written?.realised], [0, written?.desired]);

@@ -18,7 +18,7 @@ function up(name: string, nodes: string): Promise<string> {
 }
 
 async function whoAmI(name: string): Promise<string> {
-  const words = ["curl", "-sS", "--max-time", "5", "http://198.51.100.10/"];
+  const words = ["curl", "-sS", "--max-time", "20", "http://198.51.100.10/"];
   return JSON.parse(await output("lab", "exec", "--name", name, "pod-1-1", "--", ...words)).peer;
 }
 
@@ -41,7 +41,7 @@ test("with supervisor and agents killed, pods still reach the internet under the
   const { withNetns } = await import("../../src/kernel/netns.ts");
   const { execFileSync } = await import("node:child_process");
   const answer = withNetns(`hl-${doomed}-node1-pod-1-1`, () =>
-    execFileSync("curl", ["-sS", "--max-time", "5", "http://198.51.100.10/"], { encoding: "utf8" }),
+    execFileSync("curl", ["-sS", "--max-time", "20", "http://198.51.100.10/"], { encoding: "utf8" }),
   );
   assert.equal(JSON.parse(answer).peer, "172.20.0.11");
   const { status, stderr } = await hookline("lab", "status", "--name", doomed);

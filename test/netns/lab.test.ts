@@ -31,7 +31,7 @@ interface Sighting {
 
 async function curl(pod: string, url: string): Promise<Sighting> {
   return JSON.parse(
-    await output("--lab", lab, "lab", "exec", pod, "--", "curl", "-sS", "--max-time", "5", url),
+    await output("--lab", lab, "lab", "exec", pod, "--", "curl", "-sS", "--max-time", "20", url),
   );
 }
 
@@ -51,7 +51,7 @@ function runningPod(name: string): Promise<LabPod> {
   return waitFor(
     `pod ${name} to run`,
     async () => (await pods()).find((pod) => pod.name === name && pod.phase === "Running"),
-    { timeoutMs: 15_000, intervalMs: 200 },
+    { intervalMs: 200 },
   );
 }
 
@@ -129,7 +129,7 @@ describe(`lab ${lab}`, () => {
     );
     await kubectl(["apply", "-f", "-"], text);
     const phase = () => kubectl(["get", "pod", "job", "-o", "jsonpath={.status.phase}"]);
-    await waitFor("the Pod to fail", async () => (await phase()) === "Failed", { timeoutMs: 15_000 });
+    await waitFor("the Pod to fail", async () => (await phase()) === "Failed");
     const path = "{.status.containerStatuses[0].state.terminated.exitCode}";
     assert.equal(await kubectl(["get", "pod", "job", "-o", `jsonpath=${path}`]), "3");
     await kubectl(["delete", "pod", "job"]);

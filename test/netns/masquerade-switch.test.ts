@@ -47,7 +47,7 @@ async function startTraffic(
   child.stdout?.setEncoding("utf8").on("data", (chunk: string) => {
     text += chunk;
   });
-  await waitFor("traffic", () => text.startsWith("started"), { timeoutMs: 20_000 });
+  await waitFor("traffic", () => text.startsWith("started"));
   return async () => {
     child.stdin?.end();
     await once(child, "close");
@@ -184,10 +184,7 @@ test("the kind of iptables that has our rules keeps them; none of either kind is
 test("rules and sets that somebody takes away come back", async () => {
   await node.enter("IPTables");
   const before = ours(await node.netfilter());
-  const back = () =>
-    waitFor("all of it", async () => ours(await node.netfilter()).join() === before.join(), {
-      timeoutMs: 25_000,
-    });
+  const back = () => waitFor("all of it", async () => ours(await node.netfilter()).join() === before.join());
   for (const family of FAMILIES) {
     await node.iptables(family, "-t", "nat", "-F");
     await node.iptables(family, "-t", "nat", "-X");

@@ -90,7 +90,7 @@ for (const family of [4, 6] as const) {
     const drops = () => metric("cilium_drop_count_total", labels);
     const bytes = () => metric("cilium_drop_bytes_total", labels);
     const earlier = { drops: await drops(), bytes: await bytes() };
-    void ask(pod, `udp:${INTERNET_ADDRESS[family]}@${wrong}`);
+    await ask(pod, `udp:${INTERNET_ADDRESS[family]}@${wrong}`, { patienceMs: 100 });
     await waitFor("the drop", async () => (await drops()) === earlier.drops + 1);
     assert.ok((await bytes()) > earlier.bytes);
     assert.equal(

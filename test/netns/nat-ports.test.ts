@@ -180,10 +180,10 @@ test("a range in which no port is left is a fault that names it", async () => {
     (await node.get<StatusReport>("/v1/status")).faults.filter((fault) =>
       fault.includes("every port is reserved"),
     );
-  await waitFor("the fault", async () => (await said()).length > 0, { timeoutMs: 20_000 });
+  await waitFor("the fault", async () => (await said()).length > 0);
   const [fault, ...more] = await said();
   assert.match(fault ?? "", /^masquerade-port-range 42000,43023: every port is reserved for UDP /);
   assert.equal(more.length, 0, "TCP has the last one left");
   node.setConfig(config);
-  await waitFor("the fault to go", async () => (await said()).length === 0, { timeoutMs: 20_000 });
+  await waitFor("the fault to go", async () => (await said()).length === 0);
 });

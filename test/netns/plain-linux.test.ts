@@ -135,16 +135,14 @@ test("a plugin that cannot be installed is told in the status; when it can be, i
   const started = node.start("--write-cni-conf-when-ready", blocked, "--cni-bin-dir", node.cni.binDir);
   started.catch(() => undefined);
   try {
-    await waitFor(
-      "the fault",
-      async () => (await status()).faults.some((fault) => fault.includes("the CNI plugin is not installed")),
-      { timeoutMs: 15_000 },
+    await waitFor("the fault", async () =>
+      (await status()).faults.some((fault) => fault.includes("the CNI plugin is not installed")),
     );
   } finally {
     rmSync(node.cni.confDir);
   }
   await started;
-  await waitFor("the file", () => existsSync(blocked), { timeoutMs: 15_000 });
+  await waitFor("the file", () => existsSync(blocked));
   assert.deepEqual((await status()).faults, []);
 });
 

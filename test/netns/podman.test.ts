@@ -34,7 +34,7 @@ function addressesIn(text: string): Addresses {
 /** Prints what the server at each address saw, one JSON line each. Not `wget -T`: the static busybox crashes on it. */
 function wget(...addresses: string[]): string {
   const hosts = addresses.map((a) => (a.includes(":") ? `[${a}]` : a));
-  return hosts.map((host) => `timeout 5 wget -q -O - http://${host}/`).join(" && ");
+  return hosts.map((host) => `timeout 20 wget -q -O - http://${host}/`).join(" && ");
 }
 
 function peersIn(text: string): string[] {

@@ -102,7 +102,7 @@ async function inForce(seconds: number): Promise<void> {
       const { options } = await node.get<ConfigReport>("/v1/config");
       return options.find(({ name }) => name === OPTION)?.value === `${seconds}s`;
     },
-    { timeoutMs: 20_000, intervalMs: 50 },
+    { intervalMs: 50 },
   );
 }
 

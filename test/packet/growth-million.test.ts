@@ -10,7 +10,7 @@ import { test } from "node:test";
 import { compileChanged, FIRE, Fire } from "../../bench/shapes/growth.ts";
 import { runTogether, startWorkers } from "../../bench/shapes/worker.ts";
 import { firstSize, lookMs, nextSize } from "../../src/agent/table-size.ts";
-import { sleep } from "../../src/base/async.ts";
+import { sleep, waitFor } from "../../src/base/async.ts";
 import { BpfMap } from "../../src/kernel/bpf-map.ts";
 import { duplicate } from "../../src/kernel/ffi.ts";
 import { mountBpffs, unmount } from "../../src/kernel/mount.ts";
@@ -60,6 +60,7 @@ test("from 16 Ki to 1 Mi records under traffic nothing is lost", async () => {
       // How fast it grows is the benchmark's subject; a busy machine must not fail here.
       while (fire.tables.records > FILLED * fire.tables.size.flows) await sleep(PAUSE_MS);
     }
+    await waitFor("the last growth", () => fire.tables.size.flows === MOST.flows);
     running = false;
     await growing;
     const tally = fire.tally();

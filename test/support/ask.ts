@@ -22,14 +22,29 @@ export interface Ports {
   readonly udp: number;
 }
 
-const TIMEOUT_MS = 5000;
+export interface AskOptions {
+  /** Default: those of the outside's servers. */
+  readonly ports?: Ports;
+  /** For an answer. Default: as long as a busy machine may take; who asks again, or expects silence, takes less. */
+  readonly patienceMs?: number;
+}
+
+const PATIENCE_MS = 15_000;
+
+/** Where a question goes, and how long it waits for an answer. */
+interface Way {
+  readonly netns: string;
+  readonly host: string;
+  readonly port: number;
+  readonly patienceMs: number;
+}
 
 /** The first line of JSON in what a TCP server sends after we said `say`. */
-function overTcp(netns: string, host: string, port: number, say: string): Promise<string> {
+function overTcp({ netns, host, port, patienceMs }: Way, say: string): Promise<string> {
   return new Promise((resolve, reject) => {
     const socket = new Socket({ fd: connectFd({ netns, host, port }), readable: true, writable: true });
     let text = "";
-    socket.setTimeout(TIMEOUT_MS, () => socket.destroy(new Error("no answer")));
+    socket.setTimeout(patienceMs, () => socket.destroy(new Error("no answer")));
     socket.on("error", reject);
     socket.on("data", (chunk: Buffer) => {
       text += chunk;
@@ -44,14 +59,14 @@ function overTcp(netns: string, host: string, port: number, say: string): Promis
   });
 }
 
-function overUdp(netns: string, host: string, port: number, source: string): Promise<string> {
+function overUdp({ netns, host, port, patienceMs }: Way, source: string): Promise<string> {
   return new Promise((resolve, reject) => {
     const v6 = host.includes(":");
     const socket = createSocket(v6 ? "udp6" : "udp4");
     const timer = setTimeout(() => {
       socket.close();
       reject(new Error("no answer"));
-    }, TIMEOUT_MS);
+    }, patienceMs);
     socket.on("error", reject);
     socket.on("message", (message) => {
       clearTimeout(timer);
@@ -67,13 +82,15 @@ function overUdp(netns: string, host: string, port: number, source: string): Pro
  * One question from a namespace: `http:198.51.100.10`, `tcp:2001:db8:100::10`, `udp:203.0.113.10`, the last also
  * `udp:203.0.113.10@10.244.1.9` to ask from that address. Never rejects: failures are in `error`.
  */
-export async function ask(netns: string, target: string, ports: Ports = OUTSIDE_PORT): Promise<Seen> {
+export async function ask(netns: string, target: string, options: AskOptions = {}): Promise<Seen> {
+  const { ports = OUTSIDE_PORT, patienceMs = PATIENCE_MS } = options;
   const [, protocol, host = "", source = ""] = /^(http|tcp|udp):([^@]+)@?(.*)$/.exec(target) ?? [];
+  const to = (port: number): Way => ({ netns, host, port, patienceMs });
   try {
     let answer: string;
-    if (protocol === "udp") answer = await overUdp(netns, host, ports.udp, source);
-    else if (protocol === "tcp") answer = await overTcp(netns, host, ports.tcp, "?");
-    else answer = await overTcp(netns, host, ports.http, "GET / HTTP/1.0\r\n\r\n");
+    if (protocol === "udp") answer = await overUdp(to(ports.udp), source);
+    else if (protocol === "tcp") answer = await overTcp(to(ports.tcp), "?");
+    else answer = await overTcp(to(ports.http), "GET / HTTP/1.0\r\n\r\n");
     return { target, ...(JSON.parse(answer) as Partial<Seen>) };
   } catch (thrown) {
     return { target, error: (thrown as Error).message };

@@ -157,7 +157,7 @@ export class AgentNode {
         await this.get("/v1/status");
         return (await this.call("STATUS")).status === 0;
       },
-      { timeoutMs: 20_000, intervalMs: 50 },
+      { timeoutMs: 60_000, intervalMs: 50 },
     ).catch((thrown) => {
       throw new Error(`the agent did not get ready; its log ends with\n${this.logTail()}`, { cause: thrown });
     });

@@ -24,9 +24,6 @@ export const DEFAULTS = [...DEFAULT_RANGES, ...LINK_LOCAL];
 export const ONE_TEXT = "nonMasqueradeCIDRs:\n- 9.9.9.0/24\n- 2001:db8:100::/48\n";
 export const ONE = ["9.9.9.0/24", "2001:db8:100::/48", ...LINK_LOCAL];
 
-/** Time for machines that are busy with other tests. */
-export const PATIENCE = { timeoutMs: 30_000 };
-
 const familyOf = (address: string): 4 | 6 => (address.includes(":") ? 6 : 4);
 
 /** Ranges in the order of lists. */
@@ -150,7 +147,7 @@ export class IpMasqNode {
       const { faults } = await this.status();
       return fault === undefined ? faults.length === 0 : faults.includes(fault);
     };
-    await waitFor(fault ?? "no fault", told, PATIENCE);
+    await waitFor(fault ?? "no fault", told);
   }
 
   /** The agent's ranges in the kernel. */
@@ -164,7 +161,7 @@ export class IpMasqNode {
   async inForce(expected: readonly string[]): Promise<void> {
     const wanted = sorted(expected).join();
     const same = (): boolean => this.ranges().join() === wanted;
-    await waitFor("the set", same, { ...PATIENCE, intervalMs: 5 }).catch((thrown) =>
+    await waitFor("the set", same, { intervalMs: 5 }).catch((thrown) =>
       assert.equal(this.ranges().join("\n"), sorted(expected).join("\n"), String(thrown)),
     );
   }
@@ -188,7 +185,7 @@ export class IpMasqNode {
   async holds(expected: readonly string[], origin: string): Promise<void> {
     await this.inForce(expected);
     const said = async (): Promise<boolean> => (await this.ipMasqAgent()).origin === origin;
-    await waitFor(`${origin} to be in force`, said, PATIENCE);
+    await waitFor(`${origin} to be in force`, said);
     const lines = ["IP PREFIX/ADDRESS", ...sorted(expected), ""];
     assert.equal(await this.cli("bpf", "ipmasq", "list"), lines.join("\n"));
     assert.equal((await this.ipMasqAgent()).ranges, expected.length);

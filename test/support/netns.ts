@@ -147,7 +147,7 @@ export class Topology implements AsyncDisposable {
       started?: (child: ChildProcess) => void;
     } = {},
   ): Promise<Finished> {
-    const { input = "", timeoutMs = 30_000, started, ...rest } = options;
+    const { input = "", timeoutMs = 60_000, started, ...rest } = options;
     const child = this.spawn(netns, argv, rest);
     started?.(child);
     const output = { stdout: "", stderr: "" };

@@ -34,7 +34,8 @@ export interface TrafficReport {
 const TICK_MS = 10;
 /** Lines per second on all long-lived connections together, if each is to have no more than one every 10 ms. */
 const LINES_PER_SECOND = 800;
-const SETTLE_MS = 700;
+/** At the end answers are awaited for as long as they come: until none has come for so long. */
+const QUIET_MS = 2000;
 /** Connections that are being opened at once. */
 const OPENING = 50;
 
@@ -123,8 +124,9 @@ async function longLived(address: string, port: number): Promise<{ socket: Socke
 /** One new connection: opened, greeted, one line echoed, closed. */
 async function oneConnection(address: string, port: number): Promise<void> {
   const socket = connect(port, address);
+  tried++;
   try {
-    socket.setTimeout(10_000, () => socket.destroy(new Error("no answer in 10 s")));
+    socket.setTimeout(30_000, () => socket.destroy(new Error("no answer in 30 s")));
     let text = "";
     socket.setEncoding("utf8").on("data", (chunk) => {
       text += chunk;
@@ -138,6 +140,8 @@ async function oneConnection(address: string, port: number): Promise<void> {
   }
 }
 
+/** New connections so far. */
+let tried = 0;
 const asking = new Set<DatagramSocket>();
 
 /** One new UDP flow: a datagram that must come back. */
@@ -151,6 +155,21 @@ function oneDatagram(address: string, port: number): void {
   });
   socket.send("hello", port, address);
   report.datagrams.sent++;
+}
+
+/** Until everything is answered, or nothing comes any more: how long that takes is up to the machine. */
+async function settled(): Promise<void> {
+  const { lines, connections, datagrams } = report;
+  const due = lines.sent + tried + datagrams.sent;
+  let answered = -1;
+  let since = performance.now();
+  while (performance.now() - since < QUIET_MS) {
+    const now = lines.echoed + connections.opened + connections.failed.length + datagrams.echoed;
+    if (now === due) return;
+    if (now !== answered) since = performance.now();
+    answered = now;
+    await sleep(TICK_MS);
+  }
 }
 
 /** All long-lived connections, so many being opened at a time. */
@@ -187,7 +206,7 @@ async function main(): Promise<void> {
   process.stdin.resume();
   await once(process.stdin, "end");
   for (const timer of timers) clearInterval(timer);
-  await sleep(SETTLE_MS);
+  await settled();
   stopping = true;
   report.overflowed = overflows() - before;
   for (const { socket } of opened) socket.destroy();

@@ -58,7 +58,7 @@ const find = (plural: string, name: string, namespace = "default") =>
 const dataOf = (name: string) => find("configmaps", name)?.data;
 const map = (name: string, value: string, more = "") =>
   `apiVersion: v1\nkind: ConfigMap\nmetadata: {name: ${name}${more}}\ndata: {a: "${value}"}\n`;
-const until = (what: string, probe: () => boolean) => waitFor(what, probe, { timeoutMs: 5000 });
+const until = (what: string, probe: () => boolean) => waitFor(what, probe);
 const faultLines = () => folder.faults.map((f) => `${f.file}|${f.document}|${f.object}|${f.path}|${f.why}`);
 
 test("files are loaded, followed when they change, and their objects deleted with them", async () => {
