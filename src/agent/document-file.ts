@@ -70,6 +70,7 @@ function take(path: string, maxBytes: number): { signature: string; content: Con
 export class DocumentFile {
   readonly #maxBytes: number;
   readonly #onChange: () => void;
+  readonly #now: () => number;
   readonly #watch: PathWatch;
   #path: string | undefined;
   #taken: { readonly signature: string; readonly content: Content } = {
@@ -80,10 +81,14 @@ export class DocumentFile {
   #seen: { readonly signature: string; readonly at: number; readonly first: number } | undefined;
   #timer: NodeJS.Timeout | undefined;
 
-  /** A file of more bytes is refused. `onChange` is called when another reading may give something else. */
-  constructor(maxBytes: number, onChange: () => void) {
+  /**
+   * A file of more bytes is refused. `onChange` is called when another reading may give something else. `now`: a clock, in
+   * ms.
+   */
+  constructor(maxBytes: number, onChange: () => void, now: () => number = () => performance.now()) {
     this.#maxBytes = maxBytes;
     this.#onChange = onChange;
+    this.#now = now;
     this.#watch = new PathWatch(onChange);
   }
 
@@ -117,7 +122,7 @@ export class DocumentFile {
       this.#seen = undefined;
       return false;
     }
-    const now = performance.now();
+    const now = this.#now();
     if (this.#seen?.signature !== signature) {
       this.#seen = { signature, at: now, first: this.#seen?.first ?? now };
     }

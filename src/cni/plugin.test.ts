@@ -13,7 +13,9 @@ import { runPlugin } from "./plugin.ts";
 
 let runDir: string;
 const servers: { close(): unknown }[] = [];
-const limits = { connectMs: 300, answerMs: 300 };
+const limits = { connectMs: 10_000, answerMs: 10_000 };
+/** For agents that never come, or never answer. */
+const brief = { connectMs: 300, answerMs: 300 };
 
 beforeEach(() => {
   runDir = mkdtempSync(join(tmpdir(), "hlt-cni-"));
@@ -102,7 +104,7 @@ for (const [command, code] of [
   ["STATUS", 50],
 ] as const) {
   test(`${command} without an agent fails with code ${code} and says what to do`, async () => {
-    const outcome = await runPlugin(env(command), stdin({ "cni.dev/valid-attachments": [] }), limits);
+    const outcome = await runPlugin(env(command), stdin({ "cni.dev/valid-attachments": [] }), brief);
     assert.equal(outcome.exitCode, 1);
     const error = JSON.parse(outcome.stdout);
     assert.equal(error.code, code);
@@ -112,7 +114,7 @@ for (const [command, code] of [
 }
 
 test("ADD waits for an agent that is starting", async () => {
-  const outcome = runPlugin(env("ADD"), stdin(), { connectMs: 3000, answerMs: 1000 });
+  const outcome = runPlugin(env("ADD"), stdin(), limits);
   await new Promise((resolve) => setTimeout(resolve, 150));
   await answering(200, "{}");
   assert.deepEqual(await outcome, { stdout: "{}", exitCode: 0 });
@@ -136,7 +138,7 @@ test("an agent that dies before it answers is asked again", async () => {
 test("DEL without an agent is stored for it, for root only, once", async () => {
   const id = "a.b_c-d";
   for (let i = 0; i < 2; i++) {
-    const outcome = await runPlugin({ ...env("DEL"), CNI_CONTAINERID: id }, stdin(), limits);
+    const outcome = await runPlugin({ ...env("DEL"), CNI_CONTAINERID: id }, stdin(), brief);
     assert.deepEqual(outcome, { stdout: "", exitCode: 0 });
   }
   const dir = join(runDir, "cni/deletes");
@@ -152,20 +154,20 @@ test("a silent agent does not hold a DEL up", async () => {
   const server = createRawServer(() => {});
   servers.push(server);
   await new Promise<void>((resolve) => server.listen(join(runDir, "agent.sock"), resolve));
-  assert.equal((await runPlugin(env("DEL"), stdin(), limits)).exitCode, 0);
+  assert.equal((await runPlugin(env("DEL"), stdin(), brief)).exitCode, 0);
   assert.equal(queuedDeletes(runDir).length, 1);
 });
 
 test("a DEL that cannot be stored fails", async () => {
   writeFileSync(join(runDir, "cni"), "");
-  const outcome = await runPlugin(env("DEL"), stdin(), limits);
+  const outcome = await runPlugin(env("DEL"), stdin(), brief);
   assert.equal(outcome.exitCode, 1);
   assert.equal(JSON.parse(outcome.stdout).code, 5);
 });
 
 test("the log file gets one line per call, for root only", async () => {
   const logFile = join(runDir, "cni.log");
-  await runPlugin(env("STATUS"), stdin({ logFile }), limits);
+  await runPlugin(env("STATUS"), stdin({ logFile }), brief);
   const line = JSON.parse(readFileSync(logFile, "utf8"));
   assert.equal(line.command, "STATUS");
   assert.equal(line.error.code, 50);

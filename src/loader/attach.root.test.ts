@@ -82,6 +82,11 @@ async function untilTraffic(): Promise<void> {
   await waitFor("packets on the far side", () => received() > before + 100);
 }
 
+/** Until packets that had passed before have arrived. */
+async function untilSilence(): Promise<void> {
+  for (let last = -1; last !== received(); await sleep(300)) last = received();
+}
+
 const modes = [
   ["pods, cls_bpf", "attachPod", "tc", false],
   [
@@ -99,8 +104,7 @@ for (const [title, attach, mode, skip] of modes) {
     attacher[attach](device, () => pass);
     await untilTraffic();
     attacher[attach](device, () => drops[0]);
-    // Packets that had passed already arrive.
-    await sleep(50);
+    await untilSilence();
     const before = received();
     for (let i = 1; i <= SWAPS; i++) {
       attacher[attach](device, () => drops[i % 2] as number);

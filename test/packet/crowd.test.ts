@@ -123,7 +123,7 @@ for (const family of FAMILIES) {
         assert.equal(opens(family, transport, 2), undefined);
         const crowd = crowdOf(family, transport);
         assert.equal(crowd?.refused, 2n);
-        assert.ok((nowTicks() - crowd.refusedAt) >>> 0 < 100, "and when");
+        assert.ok((nowTicks() - crowd.refusedAt) >>> 0 < 60 * TICKS_PER_SECOND, "and when");
         const after = retries(family);
         assert.equal((after[RETRY_SLOTS - 1] ?? 0) - (before[RETRY_SLOTS - 1] ?? 0), 2);
         // Another endpoint is not meant.
@@ -136,11 +136,11 @@ for (const family of FAMILIES) {
       test("finds a port when its flow expires, without a sweep", async () => {
         reset(bench);
         holdAll(family, transport, [MIDDLE]);
-        const expires = (nowTicks() + Math.round(0.3 * TICKS_PER_SECOND)) >>> 0;
+        const expires = (nowTicks() + Math.round(TICKS_PER_SECOND)) >>> 0;
         rewrite(family, transport, MIDDLE, { expires });
         assert.equal(opens(family, transport, 1), undefined);
         // The data plane's clock counts jiffies, which lie up to a second behind.
-        await sleep(1400);
+        await sleep(2100);
         assert.equal(opens(family, transport, 2), MIDDLE);
       });
 

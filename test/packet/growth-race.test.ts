@@ -7,11 +7,13 @@ import { test } from "node:test";
 import { race, wrongs } from "../../bench/shapes/growth.ts";
 
 test("nothing is lost, halved or miscounted while the table grows under fire", async () => {
-  const result = await race("as it is", 4);
+  const result = await race("as it is", 4, ({ growths, moved }) => growths > 5 && moved > 50);
   assert.ok(result.growths > 5 && result.moved > 50, `too little happened: ${JSON.stringify(result)}`);
   assert.equal(wrongs(result), 0, JSON.stringify(result));
 });
 
 test("an exchange that is not announced loses flows", async () => {
-  assert.ok(wrongs(await race("exchanged without a word", 1)) > 0);
+  assert.ok(
+    wrongs(await race("exchanged without a word", 1, ({ tally }) => tally.lost + tally.halves > 0)) > 0,
+  );
 });

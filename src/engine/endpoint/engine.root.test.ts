@@ -72,19 +72,27 @@ afterEach(() => {
 const devices = (): string[] => listLinks(netlink).flatMap(({ name }) => (isPodDevice(name) ? [name] : []));
 
 test("the thread goes on while the kernel takes a device away", async () => {
+  const files = (): string[] => readdirSync(join(stateDir, "endpoints"));
   const order: string[] = [];
-  setImmediate(() =>
-    order.push(
-      `another turn, ${devices().length} devices, files ${readdirSync(join(stateDir, "endpoints"))}`,
-    ),
+  for (const i of podNames.keys()) {
+    setImmediate(() => order.push(`another turn, files ${files()}`));
+    const removed = await engine.remove(specOf(i));
+    order.push("removed");
+    assert.equal(removed?.podName, `web-${i}`);
+    assert.equal(devices().length, 2 - i);
+    assert.deepEqual(files(), ["1.json", "2.json", "3.json"].slice(i + 1));
+  }
+  // The kernel may be faster than a turn of a thread that has to wait for a processor, but not three times.
+  assert.match(
+    order.join("; "),
+    /another turn, files (1.json,2.json,3.json|2.json,3.json|3.json); removed/,
+    "with its file, until it has gone",
   );
-  const removed = await engine.remove(specOf(0));
-  order.push("removed");
-  assert.equal(removed?.podName, "web-0");
-  assert.match(order.join("; "), /^another turn, [23] devices, files 1.json,2.json,3.json; removed$/);
-  assert.equal(devices().length, 2);
-  assert.deepEqual(readdirSync(join(stateDir, "endpoints")), ["2.json", "3.json"]);
-  assert.deepEqual(told, ["write 10.0.0.3 10.0.0.4", "detach", "sweep"]);
+  const writes = ["write 10.0.0.3 10.0.0.4", "write 10.0.0.4", "write "];
+  assert.deepEqual(
+    told,
+    writes.flatMap((write) => [write, "detach", "sweep"]),
+  );
   assert.equal(await engine.remove(specOf(0)), undefined);
 });
 
