@@ -37,25 +37,36 @@ int to_net(struct __sk_buff *skb)
 	return enter(skb, HOOK_TO_NET);
 }
 
+static __always_inline int path(struct __sk_buff *skb, struct pkt *p)
+{
+	/* Decided in from_pod. */
+	if (p->hook == HOOK_TO_NET && (skb->mark & MARK_DECIDED))
+		return PASS;
+
+	/* Read the headers. What lies or is cut short is dropped where it enters the node; of what leaves it the kernel has judged. */
+	if (parse(skb, p)) {
+		if (p->hook == HOOK_FROM_POD || p->hook == HOOK_FROM_NET)
+			return DROP;
+		p->reason = FORWARDED;
+		return PASS;
+	}
+	switch (p->hook) {
+	case HOOK_FROM_POD:
+		return from_pod_path(skb, p);
+	case HOOK_TO_POD:
+		return to_pod_path(skb, p);
+	case HOOK_FROM_NET:
+		return from_net_path(skb, p);
+	case HOOK_TO_NET:
+		return to_net_path(skb, p);
+	}
+	return PASS;
+}
+
 SEC("tc")
 int datapath(struct __sk_buff *skb)
 {
 	struct pkt p = { .hook = skb->cb[0] };
-	int verdict = PASS;
 
-	switch (p.hook) {
-	case HOOK_FROM_POD:
-		verdict = from_pod_path(skb, &p);
-		break;
-	case HOOK_TO_POD:
-		verdict = to_pod_path(skb, &p);
-		break;
-	case HOOK_FROM_NET:
-		verdict = from_net_path(skb, &p);
-		break;
-	case HOOK_TO_NET:
-		verdict = to_net_path(skb, &p);
-		break;
-	}
-	return finish(skb, &p, verdict);
+	return finish(skb, &p, path(skb, &p));
 }

@@ -15,9 +15,7 @@ static __always_inline int from_net_path(struct __sk_buff *skb, struct pkt *p)
 	bool deliver;
 	int verdict;
 
-	/* 1. Read the headers. What lies or is cut short is dropped, as the kernel would; what has no tuple is the stack's. */
-	if (parse(skb, p))
-		return DROP;
+	/* 1. What has no tuple is the stack's. */
 	datagram_find(p);
 	if (p->shape != SHAPE_FLOW && p->shape != SHAPE_ICMP_ERROR)
 		return PASS;

@@ -8,9 +8,7 @@ static __always_inline int from_pod_path(struct __sk_buff *skb, struct pkt *p)
 {
 	int route, verdict;
 
-	/* 1. Read the headers. What lies or is cut short is dropped; ARP, ND, multicast and link-local are the stack's. */
-	if (parse(skb, p))
-		return DROP;
+	/* 1. ARP, ND, multicast and link-local are the stack's. */
 	if (p->shape == SHAPE_NOT_IP || p->shape == SHAPE_LINK)
 		return PASS;
 

@@ -15,15 +15,7 @@ static __always_inline int to_net_path(struct __sk_buff *skb, struct pkt *p)
 	__u32 ifindex = skb->ifindex;
 	struct device *device;
 
-	/* 1. Decided in from_pod. */
-	if (skb->mark & MARK_DECIDED)
-		return PASS;
-
-	/* 2. Read the headers; the kernel has judged them already. Rule 1: link business is never translated. */
-	if (parse(skb, p)) {
-		p->reason = FORWARDED;
-		return PASS;
-	}
+	/* 1. Rule 1: link business is never translated. */
 	device = bpf_map_lookup_elem(&devices, &ifindex);
 	if (p->shape == SHAPE_NOT_IP || p->shape == SHAPE_LINK || !device) {
 		p->rule = MASQ_NEVER;
@@ -32,7 +24,7 @@ static __always_inline int to_net_path(struct __sk_buff *skb, struct pkt *p)
 	datagram_find(p);
 	keep_tuple(p);
 
-	/* 3. The node's own traffic: rules 1 and 2. */
+	/* 2. The node's own traffic: rules 1 and 2. */
 	if (addr_equal(&p->key.saddr, p->v6 ? &device->addr6 : &device->addr4) || (!endpoint_at_source(p) && bpf_map_lookup_elem(&node_addrs, &p->key.saddr))) {
 		p->rule = tunnel_packet(p) ? MASQ_NEVER : MASQ_HOST;
 		if (p->shape == SHAPE_ICMP_ERROR)
@@ -47,13 +39,13 @@ static __always_inline int to_net_path(struct __sk_buff *skb, struct pkt *p)
 		return rewrite(skb, p) ? DROP : PASS;
 	}
 
-	/* 4. Whose packet did the stack route? Rule 10: forwarded traffic that is no pod's. */
+	/* 3. Whose packet did the stack route? Rule 10: forwarded traffic that is no pod's. */
 	if (!p->endpoint) {
 		p->rule = MASQ_FORWARDED;
 		return PASS;
 	}
 
-	/* 5. A known flow keeps its translation; rule 3: a reply has none. One that stayed with the stack until now is decided anew. */
+	/* 4. A known flow keeps its translation; rule 3: a reply has none. One that stayed with the stack until now is decided anew. */
 	if (p->shape == SHAPE_FLOW && flow_find(p) == DIRECTION_FORWARD)
 		flow_strayed(p);
 	else if (p->shape == SHAPE_ICMP_ERROR && related(skb, p))
@@ -61,12 +53,12 @@ static __always_inline int to_net_path(struct __sk_buff *skb, struct pkt *p)
 	if (p->direction == DIRECTION_NONE)
 		masquerade_rule(p);
 
-	/* 6. The stack has routed it as the pod's: what leaves under the node's address may have another way, and source. */
+	/* 5. The stack has routed it as the pod's: what leaves under the node's address may have another way, and source. */
 	p->out_ifindex = ifindex;
 	if (leaves_as_node(p) && route_again(skb, p, device->flags & DEVICE_BY_SOURCE))
 		return DROP;
 
-	/* 7. No flow: choose the source, and open one if this is a first packet. */
+	/* 6. No flow: choose the source, and open one if this is a first packet. */
 	if (p->direction == DIRECTION_NONE) {
 		if (masquerade(p))
 			return DROP;
@@ -74,7 +66,7 @@ static __always_inline int to_net_path(struct __sk_buff *skb, struct pkt *p)
 			return DROP;
 	}
 
-	/* 8. Translate; the stack has routed it and sends it, unless it goes another way. */
+	/* 7. Translate; the stack has routed it and sends it, unless it goes another way. */
 	if (rewrite(skb, p))
 		return DROP;
 	return p->out_ifindex == ifindex ? PASS : DETOUR;

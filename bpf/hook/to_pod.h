@@ -15,11 +15,7 @@ static __always_inline bool from_network(struct __sk_buff *skb)
 
 static __always_inline int to_pod_path(struct __sk_buff *skb, struct pkt *p)
 {
-	/* 1. Read the headers; the kernel has judged them already. */
-	if (parse(skb, p)) {
-		p->reason = FORWARDED;
-		return PASS;
-	}
+	/* 1. What has no tuple opens nothing. */
 	if (p->shape != SHAPE_FLOW)
 		return PASS;
 
