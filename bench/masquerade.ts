@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { buildAll } from "../tools/build.ts";
 import { ROOT } from "../tools/build-bpf.ts";
+import { costOfChanges } from "./agent/changes.ts";
 import { costOfLargeTables } from "./agent/large.ts";
 import { costOfPods } from "./agent/pods.ts";
 import { costOfPackets } from "./datapath/packets.ts";
@@ -45,8 +46,9 @@ const agent = wanted("agent")
   ? {
       pods: await timed("pods", () => costOfPods(quick)),
       large: await timed("large tables", () => costOfLargeTables(quick)),
+      changes: await timed("changes", () => costOfChanges(quick)),
     }
-  : { pods: undefined, large: undefined };
+  : { pods: undefined, large: undefined, changes: undefined };
 const rates = wanted("traffic") ? await timed("traffic", () => traffic(rounds, seconds)) : undefined;
 pinThread(0);
 const text = render(run, {

@@ -5,6 +5,7 @@ import { execFileSync } from "node:child_process";
 import { cpus, release, totalmem } from "node:os";
 import type { Results, Run } from "./results.ts";
 import {
+  changeSection,
   largeSection,
   packetSection,
   podSection,
@@ -53,7 +54,7 @@ mode stands for.
 
 /** The page. */
 export function render(run: Run, results: Results): string {
-  const { traffic, pods, large, packets, ports, sizes } = results;
+  const { traffic, pods, large, changes, packets, ports, sizes } = results;
   const rows = targets(results);
   const missed = rows.filter((target) => met(target).includes(false)).map(({ what }) => what);
   const verdict = missed.length === 0 ? "All targets are met." : `Missed: ${missed.join("; ")}.`;
@@ -64,6 +65,7 @@ export function render(run: Run, results: Results): string {
     portSection(ports),
     ...(pods === undefined ? [] : [podSection(pods)]),
     ...(large === undefined ? [] : [largeSection(large)]),
+    ...(changes === undefined ? [] : [changeSection(changes)]),
     sizeSection(sizes),
   ];
   return `# Benchmarks

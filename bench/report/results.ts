@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What one run of the masquerade benchmark has found, as the page tells it. Parts that were left out are undefined.
+import type { ChangeCosts } from "../agent/changes.ts";
 import type { LargeCosts } from "../agent/large.ts";
 import type { PodCosts } from "../agent/pods.ts";
 import type { PacketCosts } from "../datapath/packets.ts";
@@ -21,6 +22,7 @@ export interface Results {
   readonly traffic: Rounds | undefined;
   readonly pods: PodCosts | undefined;
   readonly large: LargeCosts | undefined;
+  readonly changes: ChangeCosts | undefined;
   readonly packets: PacketCosts;
   readonly ports: readonly PortSearch[];
   readonly sizes: Sizes;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The page's parts below the targets: what was measured, in tables, with what a reader must know to read them.
+import type { ChangeCosts } from "../agent/changes.ts";
 import type { LargeCosts } from "../agent/large.ts";
 import type { Calls, PodCosts } from "../agent/pods.ts";
 import type { Cost, PacketCosts } from "../datapath/packets.ts";
@@ -147,6 +148,16 @@ function growthPart({ growths }: LargeCosts): string {
 from the making of the larger one to the last record moved:
 
 ${table(["records before", "after", "ms"], rows)}`;
+}
+
+export function changeSection({ samples, changes }: ChangeCosts): string {
+  const rows = changes.map(({ what, times }) => [what, range(times, 0)]);
+  return `## Changes at run time
+
+From before the change to the first moment at which new flows of a pod, in both families, are seen as they must be; ${samples} times each.
+The ip-masq-agent's file has to be still for 100 ms before it is believed.
+
+${table(["what", "ms, median [min-max]"], rows)}`;
 }
 
 export function sizeSection(sizes: Sizes): string {

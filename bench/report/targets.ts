@@ -90,7 +90,7 @@ function datapathTargets({ packets, ports, sizes }: Results): Target[] {
   ];
 }
 
-function agentTargets({ pods, large }: Results): Target[] {
+function agentTargets({ pods, large, changes }: Results): Target[] {
   const rows: Target[] = [];
   if (large !== undefined) {
     const what = `ip-masq-agent's file of ${large.ranges} ranges, until all are in force`;
@@ -98,6 +98,10 @@ function agentTargets({ pods, large }: Results): Target[] {
     const grown = `flows lost while a pod opens ${large.flows} and the table grows`;
     rows.push(row(grown, "", { most: 0, figures: [large.opened.lost], unit: "" }));
   }
+  for (const { what, times } of changes?.changes ?? [])
+    rows.push(
+      row(`${what}, until flows follow, longest`, "", { most: 1000, figures: [times.max], unit: " ms" }),
+    );
   if (pods !== undefined) {
     const most = Math.max(...pods.memory.map(({ cluster }) => cluster.resident));
     const what = `resident memory of the agent, ${pods.pods} pods`;

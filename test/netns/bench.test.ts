@@ -23,6 +23,7 @@ test("the benchmark measures the agent, packets, ports and sizes", () => {
     /^\| DEL, the agent's part \| [\d.]+ \| [\d.]+ \|$/m,
     /^\| \d+ pods added \| [1-9]\d+ \| [1-9]\d+ \| [1-9]\d+ \|$/m,
     /^A pod opened 20000 flows, [1-9]\d+ in a second; \d+ of them were lost\./m,
+    /^\| a device added \| [1-9]\d* \[\d+-\d+\] \|$/m,
     /^\| `hookline bpf nat list`, [1-9]\d+ lines \| [1-9]\d+ \|$/m,
   ])
     assert.match(stdout, row);
