@@ -170,9 +170,9 @@ describe(`${RESTARTS} restarts and ${2 * RESTARTS} replacements under traffic`, 
   });
   test("every TCP segment that one side sent came to the other", async () => {
     const sum = (of: "sent" | "received"): number =>
-      pods.reduce((total, netns) => total + withNetns(netns, segments)[of], 0);
+      pods.reduce((total, netns) => total + withNetns(netns, () => segments("opener"))[of], 0);
     const lost = (): { there: number; back: number } => {
-      const { sent, received } = withNetns(world.outside, segments);
+      const { sent, received } = withNetns(world.outside, () => segments("server"));
       return { there: sum("sent") - received, back: sent - sum("received") };
     };
     // The last ones close connections.

@@ -56,10 +56,12 @@ function counter(file: string, group: string, name: string): number {
   return Number(rows[1]?.[rows[0]?.indexOf(name) ?? -1]);
 }
 
-/** TCP segments that this namespace has sent, repeated ones included, and received. */
-export function segments(): { sent: number; received: number } {
+/** TCP segments that this namespace has sent, repeated ones included, and received. `who`: it opens all its connections, or none. */
+export function segments(who: "opener" | "server"): { sent: number; received: number } {
   const [out, again] = [counter("snmp", "Tcp", "OutSegs"), counter("snmp", "Tcp", "RetransSegs")];
-  return { sent: out + again, received: counter("snmp", "Tcp", "InSegs") };
+  // The kernel counts a SYN-ACK that is repeated in both.
+  const twice = who === "server" ? counter("netstat", "TcpExt", "TCPSynRetrans") : 0;
+  return { sent: out + again - twice, received: counter("snmp", "Tcp", "InSegs") };
 }
 
 /** Datagrams that sockets of this namespace had no room for. */
