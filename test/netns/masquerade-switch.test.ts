@@ -2,17 +2,14 @@
 // From one mode of masquerading to another while traffic flows; what is left in netfilter after it; that what others have
 // in netfilter stays, and what is ours comes back; restarts, and an end for good.
 import assert from "node:assert/strict";
-import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { after, afterEach, before, test } from "node:test";
 import { waitFor } from "../../src/base/async.ts";
 import { ask } from "../support/ask.ts";
 import { FAMILIES, type Mode, ModesNode, ours } from "../support/modes-node.ts";
-import { INTERNET_ADDRESS, NODE_ADDRESS, OUTSIDE_PORT } from "../support/netns.ts";
-import type { TrafficReport } from "../support/traffic.ts";
-
-const TRAFFIC = join(import.meta.dirname, "../support/traffic.ts");
+import { INTERNET_ADDRESS, NODE_ADDRESS } from "../support/netns.ts";
+import { startTraffic } from "../support/pod-traffic.ts";
 
 let node: ModesNode;
 before(async () => {
@@ -35,31 +32,14 @@ async function seen(): Promise<string[]> {
 const NODE = FAMILIES.map((family) => NODE_ADDRESS[family]);
 const podAddresses = (): string[] => FAMILIES.map((family) => node.pod(0).address[family]);
 
-/** Traffic from a namespace to these addresses until it is told to end. */
-async function startTraffic(
-  netns: string,
-  addresses: readonly string[],
-): Promise<() => Promise<TrafficReport>> {
-  const [longLived, perSecond] = ["12", "30"];
-  const argv = [process.execPath, TRAFFIC, `${OUTSIDE_PORT.tcp}`, longLived, perSecond, ...addresses];
-  const child = node.world.spawn(netns, argv, { stdio: ["pipe", "pipe", "inherit"] });
-  let text = "";
-  child.stdout?.setEncoding("utf8").on("data", (chunk: string) => {
-    text += chunk;
-  });
-  await waitFor("traffic", () => text.startsWith("started"));
-  return async () => {
-    child.stdin?.end();
-    await once(child, "close");
-    return JSON.parse(text.trim().split("\n").at(-1) ?? "");
-  };
-}
+const talk = (netns: string, addresses: readonly string[]) =>
+  startTraffic(node.world, netns, { longLived: 12, newPerSecond: 30, addresses });
 
 /** Goes through `job` while a pod talks to the outside and the outside to the pod; none of them may notice it. */
 async function unnoticed(job: () => Promise<void>): Promise<void> {
   const ends = [
-    await startTraffic(node.pod(0).netns, Object.values(INTERNET_ADDRESS)),
-    await startTraffic(node.world.outside, podAddresses()),
+    await talk(node.pod(0).netns, Object.values(INTERNET_ADDRESS)),
+    await talk(node.world.outside, podAddresses()),
   ];
   await job();
   for (const end of ends) {

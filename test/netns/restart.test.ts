@@ -4,8 +4,6 @@
 // families, without a lost packet, a retransmission or a changed translation. A design that empties or re-creates its maps,
 // or takes its programs off for a moment, fails every one of these tests.
 import assert from "node:assert/strict";
-import type { ChildProcess } from "node:child_process";
-import { once } from "node:events";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { isDeepStrictEqual } from "node:util";
@@ -13,16 +11,10 @@ import type { ConfigReport } from "../../src/agent/status.ts";
 import { waitFor } from "../../src/base/async.ts";
 import { withNetns } from "../../src/kernel/netns.ts";
 import { Hook } from "../../src/maps/gen/verdict.ts";
-import { openInner, openPinned } from "../../src/maps/table.ts";
+import { openPinned } from "../../src/maps/table.ts";
 import { AgentNode } from "../support/cni-node.ts";
-import {
-  buildTopology,
-  GATEWAY_ADDRESS,
-  INTERNET_ADDRESS,
-  NODE_ADDRESS,
-  OUTSIDE_PORT,
-  type Topology,
-} from "../support/netns.ts";
+import { buildTopology, GATEWAY_ADDRESS, INTERNET_ADDRESS, type Topology } from "../support/netns.ts";
+import { startTraffic, translations } from "../support/pod-traffic.ts";
 import { overflows, segments, type TrafficReport } from "../support/traffic.ts";
 
 const RESTARTS = 20;
@@ -31,39 +23,23 @@ const LONG_LIVED = 5000;
 const NEW_PER_SECOND = 500;
 /** Whatever of it is changed, the programs are replaced. */
 const OPTION = "bpf-ct-timeout-regular-any";
-const TRAFFIC = join(import.meta.dirname, "../support/traffic.ts");
 const ADDRESSES = [INTERNET_ADDRESS, GATEWAY_ADDRESS].flatMap((both) => Object.values(both));
 
 let world: Topology;
 let node: AgentNode;
 
-interface Traffic {
-  child: ChildProcess;
-  /** The last line, when it has been told to end. */
-  end: Promise<string>;
-}
-
 /** Namespaces of the pods. */
 const pods: string[] = [];
 
-/** A pod with its share of the traffic; resolves when all long-lived connections stand. */
-async function startTraffic(name: string): Promise<Traffic> {
+/** A pod with its share of the traffic. */
+async function addTalker(name: string): Promise<() => Promise<TrafficReport>> {
   const { netns } = await node.addPod(name);
   pods.push(netns);
-  const share = [LONG_LIVED, NEW_PER_SECOND].map((all) => `${all / PODS.length}`);
-  const argv = [process.execPath, TRAFFIC, `${OUTSIDE_PORT.tcp}`, ...share, ...ADDRESSES];
-  const child = world.spawn(netns, argv, { stdio: ["pipe", "pipe", "inherit"] });
-  let text = "";
-  child.stdout?.setEncoding("utf8").on("data", (chunk: string) => {
-    text += chunk;
+  return startTraffic(world, netns, {
+    longLived: LONG_LIVED / PODS.length,
+    newPerSecond: NEW_PER_SECOND / PODS.length,
+    addresses: ADDRESSES,
   });
-  const end = once(child, "close").then(() => text.trim().split("\n").at(-1) ?? "");
-  const started = waitFor(`traffic of pod ${name}`, () => text.startsWith("started"), { timeoutMs: 60_000 });
-  await Promise.race([
-    started,
-    end.then((last) => assert.fail(`the traffic of pod ${name} ended before it began: ${last}`)),
-  ]);
-  return { child, end };
 }
 
 /** Dropped packets by hook and reason. */
@@ -74,21 +50,6 @@ function drops(): string[] {
     for (let reason = 1; reason < 256; reason++) {
       const packets = (counters.getPerCpu(256 * hook + reason) ?? []).reduce((sum, c) => sum + c.packets, 0n);
       if (packets > 0n) found.push(`${name} reason ${reason}: ${packets}`);
-    }
-  }
-  return found;
-}
-
-/** Translated ports by the opener's address and port, and the destination. */
-function translations(): Map<string, number> {
-  const found = new Map<string, number>();
-  for (const table of openInner(node.bpfRoot, "flows")) {
-    using opened = table;
-    for (const [key, flow] of opened.entries()) {
-      if (key.proto === 6 && flow.xsaddr !== key.saddr) {
-        assert.ok(Object.values<string>(NODE_ADDRESS).includes(flow.xsaddr));
-        found.set(`${key.saddr} ${key.sport} ${key.daddr}`, flow.xsport);
-      }
     }
   }
   return found;
@@ -118,7 +79,7 @@ describe(`${RESTARTS} restarts and ${2 * RESTARTS} replacements under traffic`, 
     node.hookline = [process.execPath, join(import.meta.dirname, "../../dist/hookline.mjs")];
     await node.start();
     const overflowedBefore = withNetns(world.outside, overflows);
-    const traffic = await Promise.all(PODS.map(startTraffic));
+    const traffic = await Promise.all(PODS.map(addTalker));
     const start = performance.now();
     for (let i = 0; i < RESTARTS; i++) {
       await node.stop("SIGKILL");
@@ -129,10 +90,9 @@ describe(`${RESTARTS} restarts and ${2 * RESTARTS} replacements under traffic`, 
       await inForce(200 + i);
     }
     const seconds = (performance.now() - start) / 1000;
-    for (const { child } of traffic) child.stdin?.end();
-    for (const { end } of traffic) reports.push(JSON.parse(await end));
+    reports.push(...(await Promise.all(traffic.map((end) => end()))));
     overflowed = withNetns(world.outside, overflows) - overflowedBefore;
-    translated = translations();
+    translated = translations(node.bpfRoot);
     flows = sum((one) => one.connections.opened + one.datagrams.sent);
     console.log(`${flows} new flows in ${seconds.toFixed(1)} s`);
   });
