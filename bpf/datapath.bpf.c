@@ -61,6 +61,7 @@ const volatile struct texts TEXTS SEC(".rodata.texts");
 #include "hook/to_net.h"
 #include "hook/datapath.h"
 #include "hook/sweep.h"
+#include "hook/flush.h"
 #include "hook/adopt.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -45,7 +45,7 @@ export const idleMiB = (sizes: Sizes): number =>
   sizes.maps.reduce((sum, map) => sum + map.bytes, 0) / 2 ** 20;
 
 /** On no hook: user space runs them. */
-const ASIDE: readonly string[] = ["sweep", "adopt"];
+const ASIDE: readonly string[] = ["sweep", "adopt", "flush"];
 
 /** Of the programs that packets meet, and of those that user space runs. */
 export function instructions(sizes: Sizes): { hooks: number; aside: number } {

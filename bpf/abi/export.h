@@ -21,6 +21,7 @@ struct types {
 	struct flow_event flow_event;
 	struct adoption adoption;
 	struct sweep_result sweep_result;
+	struct flush flush;
 };
 
 const volatile struct types TYPES SEC(".rodata.texts");

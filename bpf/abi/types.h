@@ -173,3 +173,14 @@ struct sweep_result {
 	__u64 moved DOC("records and entries moved from the table that is being drained");
 	__u64 left DOC("not 0: something is left to move, or may be");
 };
+
+/* Flows to end, for the program flush. */
+struct flush {
+	__u64 keys DOC("set by the caller: address of the openers' tuples in its memory, struct flow_key each");
+	__u32 count DOC("set by the caller: how many");
+	__u32 before DOC("set by the caller: flows opened after this tick stay");
+	__u32 now DOC("set by the program: tick of this run");
+	__u32 ended DOC("set by the program: records that were alive and are dead now, their ports free");
+	__u32 removed DOC("set by the program: dead records removed, with their index entries");
+	__u32 pad DOC("always 0");
+};

@@ -30,6 +30,7 @@ static long sweep_flow(void *table, struct flow_key *in_map, struct flow *f, str
 	struct sweep_result *result = s->result;
 	struct flow_key key = *in_map;
 	__u32 seen = flow_expires(f);
+	int entries;
 
 	if (!s->again)
 		result->visited++;
@@ -41,9 +42,11 @@ static long sweep_flow(void *table, struct flow_key *in_map, struct flow *f, str
 		} else if (!s->again && (f->state & FLOW_XSOURCE)) {
 			result->masqueraded++;
 		}
-	} else if (flow_take(f, seen)) {
-		result->replies_removed += flow_unindex(f, &key, s->now);
-		flow_delete(table, &key, f->endpoint);
+		return 0;
+	}
+	entries = flow_bury(table, &key, f, seen, s->now);
+	if (entries >= 0) {
+		result->replies_removed += entries;
 		result->removed++;
 	}
 	return 0;

@@ -97,18 +97,15 @@ static long move_flow(void *table, struct flow_key *in_map, struct flow *f, stru
 {
 	struct flow_key key = *in_map, tuple = {};
 	__u32 seen = flow_expires(f);
+	int entries;
 
 	if (spent(m))
 		return 1;
 	if (!alive(seen, m->now) || owner_gone(f)) {
-		if (!flow_take(f, seen)) {
-			count_one(&m->left);
-			return 0;
-		}
-		if (flow_unindex(f, &key, m->now))
+		entries = flow_bury(table, &key, f, seen, m->now);
+		if (entries > 0)
 			count_one(&m->entries_removed);
-		flow_delete(table, &key, f->endpoint);
-		count_one(&m->removed);
+		count_one(entries < 0 ? &m->left : &m->removed);
 		return 0;
 	}
 	if (!flow_hold(f, seen)) {

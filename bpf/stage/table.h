@@ -161,6 +161,19 @@ static __always_inline int flow_unindex(const struct flow *f, const struct flow_
 	return entries;
 }
 
+/* Removes a record from the table that it was found in, and the entry that names it. Gives the number of entries deleted; -1 if
+ * somebody else has taken it, or is about to. */
+static __always_inline int flow_bury(void *table, const struct flow_key *key, struct flow *f, __u32 seen, __u32 now)
+{
+	int entries;
+
+	if (!flow_take(f, seen))
+		return -1;
+	entries = flow_unindex(f, key, now);
+	flow_delete(table, key, f->endpoint);
+	return entries;
+}
+
 /* For the CPU that has taken a record: deletes the entry that names it, then the record. */
 static __noinline void flow_remove(const struct flow *f, const struct flow_key *key, __u32 now)
 {

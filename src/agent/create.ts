@@ -114,7 +114,7 @@ export class Agent {
     this.publisher = new Publisher(this.client, this.log);
     this.masquerade = new ModeSwitch({
       files: this.files,
-      adopt: (flows) => this.dataPlane?.adopt(flows) ?? 0,
+      adopt: async (flows) => (await this.dataPlane?.adopt(flows)) ?? 0,
       log: this.log,
       onChange,
     });

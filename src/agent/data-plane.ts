@@ -53,7 +53,7 @@ export function reconcilerRow(status: ReconcileStatus): ReconcilerStatus {
   return { map, desired, realised, pending, errors, generation, failures: failures.slice(0, 20) };
 }
 
-/** One loaded data plane. All methods are synchronous. */
+/** One loaded data plane. Methods are synchronous unless they give a promise. */
 export class DataPlane {
   readonly #datapath: Datapath;
   readonly #log: Log;
@@ -249,8 +249,8 @@ export class DataPlane {
   }
 
   /** Writes flows that netfilter has translated into the flow table; gives how many it did not know yet. */
-  adopt(flows: readonly AdoptedFlow[]): number {
-    return flows.filter((flow) => this.#datapath.adopt(flow)).length;
+  adopt(flows: readonly AdoptedFlow[]): Promise<number> {
+    return this.#datapath.adopt(flows);
   }
 
   isAttached(ifindex: number): boolean {

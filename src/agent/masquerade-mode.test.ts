@@ -64,7 +64,7 @@ test("without the programs BPF masquerades, and why is told", async () => {
   const files = new StateFiles(run, state);
   const log = createLog("test", "silent");
   const onChange = () => undefined;
-  const modes = new ModeSwitch({ files, adopt: () => 0, log, onChange, programFolders: [folder] });
+  const modes = new ModeSwitch({ files, adopt: async () => 0, log, onChange, programFolders: [folder] });
   try {
     assert.equal(await modes.prepare(inputsOf(IPTABLES)), "bpf");
     await modes.settle("bpf");
@@ -99,7 +99,7 @@ test("a spoilt record of the mode before is no obstacle", () => {
   writeFileSync(join(state, "masquerade-mode.json"), "{");
   const files = new StateFiles(run, state);
   const log = createLog("test", "silent");
-  const modes = new ModeSwitch({ files, adopt: () => 0, log, onChange: () => undefined });
+  const modes = new ModeSwitch({ files, adopt: async () => 0, log, onChange: () => undefined });
   modes.close();
   assert.equal(modes.mode, "bpf");
 });

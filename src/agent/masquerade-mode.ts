@@ -31,7 +31,7 @@ export function wantedMode(config: Config): MasqueradeMode {
 export interface ModeSwitchOptions {
   readonly files: StateFiles;
   /** Writes flows into the flow table if the data plane is loaded, and gives how many were new to it. */
-  readonly adopt: (flows: readonly AdoptedFlow[]) => number;
+  readonly adopt: (flows: readonly AdoptedFlow[]) => Promise<number>;
   readonly log: Log;
   /** Called when rules have been written or have failed behind the back of an update. */
   readonly onChange: () => void;
@@ -100,7 +100,7 @@ export class ModeSwitch {
     this.#wanted = wantedMode(config);
     this.#faults = idleOptions(config, this.#wanted);
     if (this.#wanted === "bpf") {
-      if (this.#before === "iptables") this.#adopt();
+      if (this.#before === "iptables") await this.#adopt();
       return "bpf";
     }
     const { spec, found } = netfilterSpec(inputs);
@@ -118,7 +118,7 @@ export class ModeSwitch {
     this.#mode = mode;
     this.#before = mode;
     // Those that were opened while the programs were loaded.
-    if (left) this.#adopt();
+    if (left) await this.#adopt();
     if (this.#clean || this.#rulesWanted) return;
     await this.#netfilter.remove();
     // Another mode may have been asked for meanwhile.
@@ -143,10 +143,10 @@ export class ModeSwitch {
   }
 
   /** Lets the programs go on with what netfilter translates. On the stack's way netfilter goes on by itself. */
-  #adopt(): void {
+  async #adopt(): Promise<void> {
     if (this.#inputs === undefined || this.#inputs.config["enable-host-legacy-routing"]) return;
     try {
-      const flows = this.#write(netfilterFlows(this.#inputs.pods));
+      const flows = await this.#write(netfilterFlows(this.#inputs.pods));
       this.#log.info({ flows }, "connections taken over from netfilter");
     } catch (thrown) {
       this.#log.warn(

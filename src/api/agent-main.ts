@@ -19,19 +19,10 @@ import { VERSION } from "../agent/version.ts";
 import { createLog, type Log } from "../base/log.ts";
 import { CniHandler } from "./cni.ts";
 import { keepInstalling } from "./cni-installer.ts";
-import { faults } from "./faults.ts";
 import { Metrics } from "./metrics.ts";
 import { readSample } from "./metrics-sample.ts";
 import { MetricsServer } from "./metrics-server.ts";
 import { AgentApiServer, type AgentView } from "./server.ts";
-
-async function sweepNow(agent: Agent): Promise<{ removed: number }> {
-  const table = agent.dataPlane?.flowTable;
-  if (table === undefined) throw faults.NO_DATA_PLANE();
-  const before = table.sweepState.removed;
-  await table.sweep();
-  return { removed: table.sweepState.removed - before };
-}
 
 function viewOf(agent: Agent, metrics: Metrics): AgentView {
   return {
@@ -46,7 +37,6 @@ function viewOf(agent: Agent, metrics: Metrics): AgentView {
     nodes: () => nodeReports(agent),
     exclusions: () => exclusionReports(agent),
     metrics,
-    sweep: () => sweepNow(agent),
     flows: agent.flows,
   };
 }

@@ -21,6 +21,5 @@ export const faults = defineFaults({
     text: (c) => `prometheus-serve-addr: metrics cannot be served on ${c.host} port ${c.port}: ${c.why}`,
     retriable: true,
   },
-  NO_DATA_PLANE: { text: () => "the data plane is not loaded", retriable: true },
   NO_SUCH_PATH: { text: (c) => `${c.method} ${c.path}: there is no such path` },
 });

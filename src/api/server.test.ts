@@ -32,7 +32,6 @@ const view = {
     expose: async () => ({ contentType: "text/plain; version=0.0.4", text: "up 1\n" }),
     rows: async () => [{ name: "up", labels: {}, value: 1 }],
   },
-  sweep: async () => ({ removed: 3 }),
   flows,
 };
 const cni = {
@@ -83,8 +82,6 @@ test("answers: numbers over 2^53 as text, health with 503, one endpoint, none", 
   assert.equal((await exchange({ socketPath, path: "/v1/health" })).status, 503);
   assert.deepEqual(await ask({ socketPath, path: "/v1/endpoints/7" }), { id: 7 });
   assert.deepEqual(await ask({ socketPath, path: "/v1/metrics" }), [{ name: "up", labels: {}, value: 1 }]);
-  assert.deepEqual(await ask({ socketPath, path: "/v1/sweep", body: {} }), { removed: 3 });
-  assert.equal((await exchange({ socketPath, path: "/v1/sweep" })).status, 404, "a question sweeps nothing");
   await assert.rejects(ask({ socketPath, path: "/v1/endpoints/8" }), { code: "AGENT_REFUSED" });
   await assert.rejects(ask({ socketPath, path: "/v1/banana" }), { message: /there is no such path/ });
 });

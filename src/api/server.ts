@@ -20,8 +20,6 @@ export interface AgentView {
   nodes(): unknown;
   exclusions(): unknown;
   readonly metrics: Pick<Metrics, "expose" | "rows">;
-  /** Sweeps the flow table now. @throws Fault NO_DATA_PLANE */
-  sweep(): Promise<unknown>;
   readonly flows: FanOut;
 }
 
@@ -148,10 +146,6 @@ export class AgentApiServer {
     if (method === "POST" && pathname.startsWith("/v1/cni/")) {
       const answer = await cni.handle(pathname.slice("/v1/cni/".length), await readJson(request));
       send(response, answer.status, answer.body);
-      return;
-    }
-    if (method === "POST" && pathname === "/v1/sweep") {
-      send(response, 200, await view.sweep());
       return;
     }
     if (method !== "GET") throw faults.NO_SUCH_PATH({ method, path: pathname });

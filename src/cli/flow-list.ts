@@ -130,23 +130,14 @@ export async function listFlows(
   only: (record: FlowRecord) => boolean = () => true,
 ): Promise<FlowList | FlowRow[]> {
   const { pinsOf } = await import("./pins.ts");
-  const { openInner } = await import("../maps/table.ts");
+  const { innerTables } = await import("../maps/table.ts");
   const root = pinsOf(resolveTarget(question));
   const asked = await questionTest(question);
   let list: FlowList | undefined;
-  const read = new Set<number>();
-  // Of a growth's tables the one that is being drained comes first, and one that came meanwhile last: what is moved between
-  // them is then met at least once.
-  for (let found = true; found; ) {
-    found = false;
-    for (const table of openInner(root, "flows").reverse()) {
-      using closing = table;
-      if (read.has(closing.map.info.id)) continue;
-      found = true;
-      read.add(closing.map.info.id);
-      list ??= new FlowList(closing);
-      list.add(closing, (r, now) => only(r) && (question.all || ((r.expires - now) | 0) > 0) && asked(r));
-    }
+  for (const table of innerTables(root, "flows")) {
+    using closing = table;
+    list ??= new FlowList(closing);
+    list.add(closing, (r, now) => only(r) && (question.all || ((r.expires - now) | 0) > 0) && asked(r));
   }
   return list ?? [];
 }

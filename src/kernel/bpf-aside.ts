@@ -2,7 +2,16 @@
 // Commands of bpf(2) that take milliseconds, run in a thread of libuv's pool so that the event loop goes on: making a large
 // map, exchanging what is in a map of maps (the kernel waits until no program can hold what was there), and walks over
 // tables. All reject with Fault KERNEL_REFUSED or KERNEL_BUSY.
-import { type MapSpec, mapCreateAttr, type TestRun, type TestRunResult, testRunAttr } from "./bpf.ts";
+import { closeSync } from "node:fs";
+import {
+  type MapSpec,
+  MapType,
+  mapCreate,
+  mapCreateAttr,
+  type TestRun,
+  type TestRunResult,
+  testRunAttr,
+} from "./bpf.ts";
 import { Attr, BpfCommand } from "./bpf-attr.ts";
 import { isErrno } from "./errno.ts";
 import { allocate } from "./ffi.ts";
@@ -38,5 +47,24 @@ export async function slotClearAside(outerFd: number, slot: number): Promise<voi
     await attr.runAside(BpfCommand.mapDelete, "map.delete", `slot ${slot}`, 16);
   } catch (thrown) {
     if (!isErrno(thrown, "ENOENT")) throw thrown;
+  }
+}
+
+/**
+ * Resolves when no program runs any more that began before: none holds what it found in a table then. Only programs of packets
+ * are waited for. A write to any array of maps waits so, also where membarrier(2) does not (nohz_full).
+ */
+export async function graceAside(): Promise<void> {
+  const one = { name: "grace", keySize: 4, valueSize: 4, maxEntries: 1 };
+  const inner = mapCreate({ ...one, type: MapType.array });
+  try {
+    const outer = mapCreate({ ...one, type: MapType.arrayOfMaps, innerFd: inner });
+    try {
+      await slotSetAside(outer, 0, inner);
+    } finally {
+      closeSync(outer);
+    }
+  } finally {
+    closeSync(inner);
   }
 }

@@ -12,7 +12,7 @@ import type { NodeConfig } from "../maps/gen/config.ts";
 import { MAPS } from "../maps/gen/maps.ts";
 import { type Adoption, adoptionCodec, type SweepResult, sweepResultCodec } from "../maps/gen/types.ts";
 import { SweepMode } from "../maps/gen/verdict.ts";
-import { makePinFolders, mapPin, pinMap } from "../maps/pins.ts";
+import { makePinFolders, mapPin, pinMap, pinProgram, programPin } from "../maps/pins.ts";
 import { type MapName, type Row, Table, type TableOf } from "../maps/table.ts";
 import {
   Attacher,
@@ -30,6 +30,7 @@ import {
   type LoadedMap,
   type LoadOptions,
   load,
+  PINNED_PROGRAM,
   type ProgramName,
 } from "./load.ts";
 import { layoutOf } from "./renew.ts";
@@ -59,7 +60,8 @@ export class Datapath implements Disposable {
   readonly #attacher: Attacher;
   /** Of the entries on devices, which stay when the configuration changes. */
   readonly #programIds = new Map<ProgramName, number>();
-  readonly #sweeping = new SerialQueue();
+  /** Programs that user space runs, and exchanges of tables: one at a time. */
+  readonly #alone = new SerialQueue();
   #loaded: Loaded;
   #sweeps = 0;
   /** How large the flow table is, and how it grows. */
@@ -79,6 +81,7 @@ export class Datapath implements Disposable {
         const { moved, removed, repliesRemoved, left } = await this.#runSweep(SweepMode.SWEEP_MOVE, budget);
         return { moved: Number(moved), removed: Number(removed + repliesRemoved), left: left !== 0n };
       },
+      this.#alone,
     );
   }
 
@@ -170,7 +173,14 @@ export class Datapath implements Disposable {
     const missing = this.maps.filter(({ name }) => !existsSync(mapPin(bpfRoot, name)));
     makePinFolders(bpfRoot);
     for (const { name, fd } of missing) pinMap(bpfRoot, { name, fd, layout: layoutOf(name) });
-    return [...missing.map(({ name }) => mapPin(bpfRoot, name)), ...this.#attacher.restorePins()];
+    const program = programPin(bpfRoot, PINNED_PROGRAM);
+    const unpinned = existsSync(program) ? [] : [program];
+    if (unpinned.length > 0) pinProgram(bpfRoot, PINNED_PROGRAM, this.#programFd(PINNED_PROGRAM));
+    return [
+      ...missing.map(({ name }) => mapPin(bpfRoot, name)),
+      ...unpinned,
+      ...this.#attacher.restorePins(),
+    ];
   }
 
   /**
@@ -180,18 +190,18 @@ export class Datapath implements Disposable {
   reload(config: NodeConfig): void {
     const fresh = load({ ...this.#options, config });
     const kept = new Map(this.#loaded.programs);
-    for (const name of ["datapath", "sweep", "adopt"] as const) {
+    for (const name of ["datapath", "sweep", "adopt", "flush"] as const) {
       kept.set(name, fresh.programs.get(name) ?? -1);
       fresh.programs.set(name, this.#loaded.programs.get(name) ?? -1);
     }
     // Both hold the same maps: those who were given an fd keep it.
-    void this.#sweeping.run(() => closeLoaded(fresh));
+    void this.#alone.run(() => closeLoaded(fresh));
     this.#loaded = { maps: this.#loaded.maps, programs: kept };
   }
 
   /** One run of the sweep, in a thread of its own and never two at a time. @throws Fault SWEEP_FAILED */
   #runSweep(mode: number, budget = 0): Promise<SweepRun> {
-    return this.#sweeping.run(async () => {
+    return this.#alone.run(async () => {
       const start = performance.now();
       const ctx = new Uint8Array(sweepResultCodec.size);
       sweepResultCodec.write(new DataView(ctx.buffer), 0, { ...NOTHING_SWEPT, mode, budget });
@@ -213,8 +223,15 @@ export class Datapath implements Disposable {
     return this.#runSweep(index | (addresses ? SweepMode.SWEEP_ADDRESSES : 0));
   }
 
-  /** Writes a flow that netfilter has translated into the flow table; false if the table knows the flow or the port already. */
-  adopt(flow: Omit<Adoption, "adopted">): boolean {
+  /**
+   * Writes flows that netfilter has translated into the flow table, not while tables are exchanged; gives how many of them neither
+   * the flow nor the port was known to it.
+   */
+  adopt(flows: readonly Omit<Adoption, "adopted">[]): Promise<number> {
+    return this.#alone.run(() => flows.filter((flow) => this.#adopt(flow)).length);
+  }
+
+  #adopt(flow: Omit<Adoption, "adopted">): boolean {
     const ctx = new Uint8Array(adoptionCodec.size);
     adoptionCodec.write(new DataView(ctx.buffer), 0, { ...flow, adopted: 0 });
     const { buffer, byteOffset, byteLength } = progTestRun({ fd: this.#programFd("adopt"), ctx }).ctx;
@@ -225,7 +242,7 @@ export class Datapath implements Disposable {
   close(): void {
     this.#attacher.close();
     this.flowTables.close();
-    void this.#sweeping.idle().then(() => closeLoaded(this.#loaded));
+    void this.#alone.idle().then(() => closeLoaded(this.#loaded));
   }
 
   [Symbol.dispose](): void {

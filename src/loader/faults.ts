@@ -12,4 +12,14 @@ export const faults = defineFaults({
       `the kernel refuses program ${c.program}: ${c.line}${c.source ? ` at "${c.source}"` : ""}; the full log is in ${c.file}`,
   },
   SWEEP_FAILED: { text: (c) => `sweep ended with ${c.retval}`, retriable: true },
+  FLUSH_FAILED: { text: (c) => `flush ended with ${c.retval}`, retriable: true },
+  FLUSH_HELD: {
+    text: (c) =>
+      `${c.left} flows could not be ended: they have been on their way to a larger table for too long`,
+    retriable: true,
+  },
+  NO_PROGRAM: {
+    text: (c) =>
+      `program ${c.name}: nothing is pinned at ${c.path}: the data plane there was loaded by another release: start the agent of this one`,
+  },
 });

@@ -3,7 +3,7 @@
 // it and then let go. The order, and why nothing is lost or made twice, is in bpf/stage/table.h and bpf/stage/move.h. An agent
 // that dies at any point leaves a state from which the next one goes on.
 import { closeSync } from "node:fs";
-import { sleep } from "../base/async.ts";
+import { type SerialQueue, sleep } from "../base/async.ts";
 import { btfById, mapById, mapInfo } from "../kernel/bpf.ts";
 import { mapCreateAside, slotClearAside, slotSetAside } from "../kernel/bpf-aside.ts";
 import { BpfMap } from "../kernel/bpf-map.ts";
@@ -117,15 +117,20 @@ export class FlowTables {
   readonly #replies: Slots;
   readonly #use: BpfMap;
   readonly #move: MoveStep;
+  readonly #alone: SerialQueue;
   #closed = false;
   #work: Promise<unknown> = Promise.resolve();
 
-  /** fds of `flows`, `replies` and `table_use`, which stay the caller's. */
-  constructor(fds: { flows: number; replies: number; tableUse: number }, move: MoveStep) {
+  /**
+   * fds of `flows`, `replies` and `table_use`, which stay the caller's. `alone`: where programs wait that user space runs and that
+   * must not see an exchange. They may sleep, so the kernel waits for none of them.
+   */
+  constructor(fds: { flows: number; replies: number; tableUse: number }, move: MoveStep, alone: SerialQueue) {
     this.#flows = new Slots(fds.flows, "flows");
     this.#replies = new Slots(fds.replies, "replies");
     this.#use = new BpfMap(duplicate(fds.tableUse), "table_use");
     this.#move = move;
+    this.#alone = alone;
     this.#tellSize();
   }
 
@@ -196,11 +201,13 @@ export class FlowTables {
     ];
   }
 
-  async #exchange(fds: readonly number[]): Promise<void> {
-    // Every program must see both slots taken before one of them sees the new tables.
-    await this.#both((slots) => slots.copy(NEW, DRAINING));
-    await this.#both((slots) => slots.put(NEW, fds[slots === this.#flows ? 0 : 1] ?? -1));
-    this.#tellSize();
+  #exchange(fds: readonly number[]): Promise<void> {
+    return this.#alone.run(async () => {
+      // Every program must see both slots taken before one of them sees the new tables.
+      await this.#both((slots) => slots.copy(NEW, DRAINING));
+      await this.#both((slots) => slots.put(NEW, fds[slots === this.#flows ? 0 : 1] ?? -1));
+      this.#tellSize();
+    });
   }
 
   async #both(action: (slots: Slots) => Promise<void>): Promise<void> {
@@ -209,36 +216,45 @@ export class FlowTables {
 
   async #finish(): Promise<void> {
     if (this.#flows.swapped || this.#replies.swapped) {
-      const { flows, replies } = this.size;
-      const size = Math.max(flows, replies);
-      const late = [this.#flows, this.#replies].filter(
-        (slots) => slots.id(DRAINING) !== undefined && !slots.swapped,
-      );
-      for (const slots of late) {
-        const fd = await slots.make(size);
-        try {
-          await slots.put(NEW, fd);
-        } finally {
-          closeSync(fd);
-        }
-      }
-      this.#tellSize();
+      await this.#alone.run(() => this.#exchangeLate());
       await this.#drain();
       return;
     }
-    await this.#both((slots) => slots.clear());
+    await this.#alone.run(() => this.#both((slots) => slots.clear()));
+  }
+
+  /** Exchanges the table of which only the other one has been exchanged. */
+  async #exchangeLate(): Promise<void> {
+    const { flows, replies } = this.size;
+    const size = Math.max(flows, replies);
+    const late = [this.#flows, this.#replies].filter(
+      (slots) => slots.id(DRAINING) !== undefined && !slots.swapped,
+    );
+    for (const slots of late) {
+      const fd = await slots.make(size);
+      try {
+        await slots.put(NEW, fd);
+      } finally {
+        closeSync(fd);
+      }
+    }
+    this.#tellSize();
   }
 
   async #drain(): Promise<void> {
     const budget = Math.max(SMALLEST_STEP, Math.ceil(this.#flows.sizeOf(DRAINING) / STEPS));
-    for (let step = await this.#move(budget); step.left; step = await this.#move(budget)) {
+    for (;;) {
       if (this.#closed) return;
-      if (step.moved + step.removed === 0) await sleep(PAUSE_MS);
+      const { moved, removed, left } = await this.#move(budget);
+      if (!left) break;
+      if (moved + removed === 0) await sleep(PAUSE_MS);
     }
-    // Who looked into slot 0 before something was moved there must still find slot 1 taken, so that he looks again. A write, of
-    // what is there already, waits for those.
-    await this.#both((slots) => slots.copy(DRAINING, DRAINING));
-    await this.#both((slots) => slots.clear());
+    await this.#alone.run(async () => {
+      // Who looked into slot 0 before something was moved there must still find slot 1 taken, so that he looks again. A write, of
+      // what is there already, waits for those.
+      await this.#both((slots) => slots.copy(DRAINING, DRAINING));
+      await this.#both((slots) => slots.clear());
+    });
   }
 
   /** A growth that is under way stops after its step; whoever comes next goes on. */

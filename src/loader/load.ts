@@ -11,7 +11,16 @@ import { missingFeatures, probe } from "../kernel/features.ts";
 import { allocate, duplicate, refused } from "../kernel/ffi.ts";
 import { BpfObject, type ObjectMap, takeMessages } from "../kernel/libbpf.ts";
 import { type NodeConfig, nodeConfigCodec } from "../maps/gen/config.ts";
-import { makePinFolders, mapPin, openPin, pinMap, readLayout, unpin, writeLayout } from "../maps/pins.ts";
+import {
+  makePinFolders,
+  mapPin,
+  openPin,
+  pinMap,
+  pinProgram,
+  readLayout,
+  unpin,
+  writeLayout,
+} from "../maps/pins.ts";
 import type { MapName } from "../maps/table.ts";
 import { faults } from "./faults.ts";
 import { fillFirstSlot, makeTemplate } from "./inner-tables.ts";
@@ -29,9 +38,21 @@ const TEXTS_SECTION = ".rodata.texts";
 /** The verifier writes here only if it refuses a program; untouched pages cost nothing. */
 const LOG_BYTES = 16 << 20;
 
-/** The hooks, the program behind them, and the one that user space runs. */
-export const PROGRAMS = ["from_pod", "to_pod", "from_net", "to_net", "datapath", "sweep", "adopt"] as const;
+/** The hooks, the program behind them, and those that user space runs. */
+export const PROGRAMS = [
+  "from_pod",
+  "to_pod",
+  "from_net",
+  "to_net",
+  "datapath",
+  "sweep",
+  "adopt",
+  "flush",
+] as const;
 export type ProgramName = (typeof PROGRAMS)[number];
+
+/** What is run without an agent too. */
+export const PINNED_PROGRAM = "flush" satisfies ProgramName;
 
 /** Of map `programs`: PROGRAM_SLOT, bpf/abi/maps.h. */
 const PROGRAM_SLOT = 0;
@@ -206,6 +227,7 @@ function take(
     const missing = PROGRAMS.find((name) => !programs.has(name));
     if (missing)
       throw faults.OBJECT_LAYOUT({ path: options.objectPath, why: `it has no program ${missing}` });
+    pinProgram(options.bpfRoot, PINNED_PROGRAM, programs.get(PINNED_PROGRAM) ?? -1);
     putBehindHooks(maps, programs);
     return { maps, programs };
   } catch (thrown) {

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Pins: where maps and links live in a bpffs, so that they outlast the agent. Under the root, `maps/NAME` is a map of
-// bpf/abi/maps.h and `links/HOOK_IFINDEX` a program on a native device; `layouts/NAME` is a symbolic link whose target is no
-// path but the layout of that map's entries (layout.ts), the only kind of text that a bpffs keeps.
+// Pins: where maps, links and programs live in a bpffs, so that they outlast the agent. Under the root, `maps/NAME` is a map of
+// bpf/abi/maps.h, `links/HOOK_IFINDEX` a program on a native device and `programs/NAME` one that the CLI runs; `layouts/NAME` is a
+// symbolic link whose target is no path but the layout of that map's entries (layout.ts), the only kind of text that a bpffs keeps.
 import {
   existsSync,
   mkdirSync,
   readdirSync,
   readlinkSync,
+  renameSync,
   rmdirSync,
   symlinkSync,
   unlinkSync,
@@ -29,13 +30,19 @@ export function linkPin(bpfRoot: string, hook: string, ifindex: number): string 
   return `${bpfRoot}/links/${hook}_${ifindex}`;
 }
 
+export function programPin(bpfRoot: string, name: string): string {
+  return `${bpfRoot}/programs/${name}`;
+}
+
+/** What lies under the root. */
+const FOLDERS = ["links", "programs", "maps", "layouts"] as const;
+
 /** Makes the folders for pins, for root only. @throws Fault NOT_BPFFS if `bpfRoot` does not lie in a bpffs */
 export function makePinFolders(bpfRoot: string): void {
   let existing = bpfRoot;
   while (!existsSync(existing)) existing = dirname(existing);
   if (!isBpffs(existing)) throw faults.NOT_BPFFS({ path: bpfRoot });
-  for (const folder of ["maps", "links", "layouts"])
-    mkdirSync(`${bpfRoot}/${folder}`, { recursive: true, mode: 0o700 });
+  for (const folder of FOLDERS) mkdirSync(`${bpfRoot}/${folder}`, { recursive: true, mode: 0o700 });
 }
 
 /** fd of what is pinned at `path`, or undefined if nothing is. */
@@ -54,6 +61,15 @@ export function pinMap(bpfRoot: string, map: { name: string; fd: number; layout:
   unpin(path);
   writeLayout(bpfRoot, map);
   objPin(map.fd, path);
+}
+
+/** Pins a program under its name, in the place of another one: whoever asks for it meanwhile gets the one or the other. */
+export function pinProgram(bpfRoot: string, name: string, fd: number): void {
+  const path = programPin(bpfRoot, name);
+  const fresh = `${path}_new`;
+  unpin(fresh);
+  objPin(fd, fresh);
+  renameSync(fresh, path);
 }
 
 /** Says how the entries of a pinned map are laid out; nothing if the release does not know the map. */
@@ -85,7 +101,7 @@ export function unpin(path: string): boolean {
 }
 
 /** Paths of all pins under the root. */
-export function listPins(bpfRoot: string, folder: "maps" | "links" | "layouts"): string[] {
+export function listPins(bpfRoot: string, folder: (typeof FOLDERS)[number]): string[] {
   try {
     return readdirSync(`${bpfRoot}/${folder}`).map((name) => `${bpfRoot}/${folder}/${name}`);
   } catch (thrown) {
@@ -96,7 +112,7 @@ export function listPins(bpfRoot: string, folder: "maps" | "links" | "layouts"):
 
 /** Takes away every pin and folder under the root: native devices lose their programs, maps their entries. */
 export function removePins(bpfRoot: string): void {
-  for (const folder of ["links", "maps", "layouts"] as const) {
+  for (const folder of FOLDERS) {
     for (const path of listPins(bpfRoot, folder)) unpin(path);
     if (existsSync(`${bpfRoot}/${folder}`)) rmdirSync(`${bpfRoot}/${folder}`);
   }

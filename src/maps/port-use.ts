@@ -14,7 +14,6 @@ import {
   writeFlowKey,
 } from "./gen/types.ts";
 import { FlowState } from "./gen/verdict.ts";
-import type { Table } from "./table.ts";
 import { TICK_NS } from "./ticks.ts";
 
 /** A remote endpoint as seen from one of the node's addresses: its ports are a range of their own. */
@@ -144,12 +143,6 @@ const [TCP, UDP] = [6, 17];
 /** Ports of a protocol; an echo identifier can be any number. */
 function rangeOf(proto: number, ports: number): number {
   return proto === TCP || proto === UDP ? ports : 65_536;
-}
-
-/** Makes the data plane look for ports everywhere: records were ended behind its back. Counts of refusals stay. */
-export function forgetCrowded(crowded: Table<FlowKey, Crowd>): void {
-  for (const [tuple, crowd] of [...crowded.entries()])
-    crowded.set(tuple, { ...crowd, all: 0, chunk: crowd.chunk.map(() => 0) });
 }
 
 /** What `crowded` says of refusals, the most first, at most so many. `now` in ticks. */

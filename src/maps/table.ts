@@ -183,3 +183,19 @@ export function openInner<N extends OuterName>(bpfRoot: string, name: N): InnerT
   }
   return tables;
 }
+
+/**
+ * The tables of a pinned map of maps, for who wants to meet every record while they grow: the one that is being drained comes
+ * first, and one that came meanwhile last, so that what moves between them is met at least once. The caller closes each.
+ */
+export function* innerTables<N extends OuterName>(bpfRoot: string, name: N): Generator<InnerTableOf<N>> {
+  const met = new Set<number>();
+  for (;;) {
+    const tables = openInner(bpfRoot, name).reverse();
+    const next = tables.find(({ map }) => !met.has(map.info.id));
+    for (const table of tables) if (table !== next) table.close();
+    if (next === undefined) return;
+    met.add(next.map.info.id);
+    yield next;
+  }
+}

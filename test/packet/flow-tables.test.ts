@@ -4,10 +4,13 @@ import assert from "node:assert/strict";
 import { closeSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { after, test } from "node:test";
+import { SerialQueue, sleep } from "../../src/base/async.ts";
+import type { AdoptedFlow } from "../../src/engine/masquerade/handover.ts";
 import { mapById, mapCreate, mapInfo } from "../../src/kernel/bpf.ts";
 import { slotSetAside } from "../../src/kernel/bpf-aside.ts";
 import { mountBpffs, unmount } from "../../src/kernel/mount.ts";
 import { type Datapath, openDatapath } from "../../src/loader/datapath.ts";
+import { FlowTables } from "../../src/loader/flow-tables.ts";
 import { openInner, type Table } from "../../src/maps/table.ts";
 import { ALL_ON, OBJECT } from "../support/datapath.ts";
 
@@ -59,13 +62,13 @@ function slots(bpfRoot: string, name: "flows" | "replies"): [size: number, entri
   });
 }
 
-function assertGrown(datapath: Datapath, bpfRoot: string, size: number): void {
+function assertGrown(datapath: Datapath, bpfRoot: string, size: number, records = RECORDS): void {
   for (const name of ["flows", "replies"] as const) {
-    assert.deepEqual(slots(bpfRoot, name), [[size, RECORDS]], name);
+    assert.deepEqual(slots(bpfRoot, name), [[size, records]], name);
   }
   assert.equal(datapath.flowTables.unfinished, false);
   assert.deepEqual(datapath.flowTables.size, { flows: size, replies: size });
-  assert.equal(datapath.flowTables.records, RECORDS);
+  assert.equal(datapath.flowTables.records, records);
   using use = datapath.table("table_use");
   assert.equal(use.get(1), BigInt(size), "the data plane knows");
 }
@@ -147,4 +150,68 @@ test("a table that cannot be made leaves everything as it was", async () => {
   fill(datapath, o.bpfRoot);
   await assert.rejects(datapath.flowTables.grow({ flows: 4096, replies: 0 }), { code: "KERNEL_REFUSED" });
   assertGrown(datapath, o.bpfRoot, 1024);
+});
+
+/** A connection that netfilter translates. */
+function translated(port: number): AdoptedFlow {
+  const key = { saddr: "10.244.1.8", daddr: "198.51.100.10", sport: port, dport: 443, proto: 6 };
+  return { key, xsaddr: "172.20.0.11", xsport: 20_000 + port, endpoint: 0, identity: 0, state: 32 };
+}
+
+test("connections taken over from netfilter while the tables grow are there once each, and counted", async () => {
+  const o = options();
+  using datapath = openDatapath(o);
+  fill(datapath, o.bpfRoot);
+  let growing = true;
+  const growth = (async () => {
+    for (const size of [4096, 8192, 16_384]) await datapath.flowTables.grow({ flows: size, replies: size });
+  })().finally(() => {
+    growing = false;
+  });
+  const flows: AdoptedFlow[] = [];
+  while (growing) {
+    // Some that are new, after some that are known.
+    for (let i = 0; i < 10; i++) flows.push(translated(flows.length + 1));
+    assert.equal(await datapath.adopt(flows.slice(-20)), 10, `${flows.length}`);
+    await sleep(1);
+  }
+  await growth;
+  assert.ok(flows.length > 50, `${flows.length}`);
+  assert.equal(await datapath.adopt(flows), 0);
+  assertGrown(datapath, o.bpfRoot, 16_384, RECORDS + flows.length);
+});
+
+test("what user space runs beside a growth meets no exchange that is half done", async () => {
+  const o = options();
+  using datapath = openDatapath(o);
+  using stack = new DisposableStack();
+  const outer = BOTH.map((name) => stack.use(datapath.table(name) as unknown as Table<number, number>));
+  const alone = new SerialQueue();
+  const fds = {
+    flows: datapath.map("flows"),
+    replies: datapath.map("replies"),
+    tableUse: datapath.map("table_use"),
+  };
+  const tables = new FlowTables(fds, async () => ({ moved: 0, removed: 0, left: false }), alone);
+  stack.defer(() => tables.close());
+  let growing = true;
+  const growth = tables.grow({ flows: 4096, replies: 4096 }).finally(() => {
+    growing = false;
+  });
+  const met = new Set<string>();
+  while (growing) {
+    // Whether slot 1 of each is empty, holds the table in use, or another one.
+    await alone.run(() => {
+      const of = (table: Table<number, number>) =>
+        table.get(1) === undefined ? "whole" : table.get(1) === table.get(0) ? "announced" : "growing";
+      met.add(outer.map(of).join());
+    });
+    await sleep(1);
+  }
+  await growth;
+  assert.ok(met.has("whole,whole"));
+  assert.deepEqual(
+    [...met].filter((state) => !["whole,whole", "growing,growing"].includes(state)),
+    [],
+  );
 });

@@ -14,6 +14,7 @@ import { sleep, waitFor } from "../../src/base/async.ts";
 import { BpfMap } from "../../src/kernel/bpf-map.ts";
 import { duplicate } from "../../src/kernel/ffi.ts";
 import { mountBpffs, unmount } from "../../src/kernel/mount.ts";
+import { flushFlows } from "../../src/loader/flush.ts";
 
 const MOST = { flows: 1_048_576, replies: 1_048_576 };
 /** Beyond 70 % of 256 Ki. */
@@ -30,7 +31,8 @@ test("from 16 Ki to 1 Mi records under traffic nothing is lost", async () => {
   const workers = startWorkers(availableParallelism());
   try {
     const table = firstSize(MOST).flows;
-    const fire = new Fire(compileChanged(FIRE, dir), join(bpffs, "million"), {
+    const bpfRoot = join(bpffs, "million");
+    const fire = new Fire(compileChanged(FIRE, dir), bpfRoot, {
       table,
       first: 1024,
       last: 65535,
@@ -72,6 +74,8 @@ test("from 16 Ki to 1 Mi records under traffic nothing is lost", async () => {
     assert.ok(tally.opened >= FLOWS && tally.found > FLOWS / 2);
     assert.equal(fire.tables.records, tally.opened, "none has gone");
     assert.deepEqual(fire.check(), { broken: 0, miscounted: 0 });
+    assert.equal(await flushFlows(bpfRoot, () => true), tally.opened, "all of them can be ended");
+    assert.deepEqual([fire.tables.records, fire.check()], [0, { broken: 0, miscounted: 0 }]);
     fire.giveUp();
     fire.close();
   } finally {

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { mapCreate, progInfo, progTestRun } from "../../src/kernel/bpf.ts";
 import { BpfMap } from "../../src/kernel/bpf-map.ts";
 import { jiffyNs } from "../../src/kernel/clock.ts";
-import { allocate, cString, libc, openLibrary, viewOf } from "../../src/kernel/ffi.ts";
+import { addressOf, allocate, cString, libc, openLibrary, viewOf } from "../../src/kernel/ffi.ts";
 import { withNetns } from "../../src/kernel/netns.ts";
 import { NOTHING_SWEPT } from "../../src/loader/datapath.ts";
 import type { Codec, MapRow } from "../../src/maps/codec.ts";
@@ -21,8 +21,10 @@ import {
   type Flow,
   type FlowEvent,
   type FlowKey,
+  type Flush,
   flowCodec,
   flowKeyCodec,
+  flushCodec,
   type Reply,
   readAdoption,
   readFlowEvent,
@@ -210,7 +212,7 @@ export class TestDatapath implements Disposable {
     for (const fd of templates) closeSync(fd);
     if (loaded)
       throw new Error(`${OBJECT}: refused by the kernel (${loaded}); bpftool -d prog loadall shows why`);
-    for (const name of [...HOOKS, "datapath", "sweep", "adopt"]) {
+    for (const name of [...HOOKS, "datapath", "sweep", "adopt", "flush"]) {
       this.#programs.set(name, libbpf.programFd(libbpf.findProgram(this.#object, cString(name))));
     }
     this.#setSlot("programs", 0, this.program("datapath"));
@@ -310,6 +312,20 @@ export class TestDatapath implements Disposable {
   ): Pick<SweepResult, "visited" | "removed" | "repliesRemoved" | "masqueraded"> {
     const { visited, removed, repliesRemoved, masqueraded } = this.#sweep(mode, 0);
     return { visited, removed, repliesRemoved, masqueraded };
+  }
+
+  /** Takes these records one step further to their end; `before` in ticks, default: whenever they were opened. */
+  flush(keys: readonly FlowKey[], before = nowTicks()): Pick<Flush, "ended" | "removed"> {
+    const tuples = allocate(keys.length * flowKeyCodec.size);
+    const view = new DataView(tuples.buffer);
+    for (const [i, key] of keys.entries()) flowKeyCodec.write(view, i * flowKeyCodec.size, key);
+    const ctx = allocate(flushCodec.size);
+    const asked = { keys: addressOf(tuples), count: keys.length, before, now: 0, ended: 0, removed: 0 };
+    flushCodec.write(new DataView(ctx.buffer), 0, asked);
+    const run = progTestRun({ fd: this.program("flush"), ctx });
+    assert.equal(run.retval | 0, 0);
+    const { ended, removed } = flushCodec.read(new DataView(run.ctx.buffer, run.ctx.byteOffset), 0);
+    return { ended, removed };
   }
 
   /** Takes over a flow that netfilter has translated; false if it is known. */

@@ -482,6 +482,52 @@ export function writeFlowKey(view: DataView, at: number, value: FlowKey): void {
 
 export const flowKeyCodec: Codec<FlowKey> = { size: FLOW_KEY_SIZE, read: readFlowKey, write: writeFlowKey };
 
+/** struct flush, 32 bytes. */
+export interface Flush {
+  /** Set by the caller: address of the openers' tuples in its memory, struct flow_key each. */
+  keys: bigint;
+  /** Set by the caller: how many. */
+  count: number;
+  /** Set by the caller: flows opened after this tick stay. */
+  before: number;
+  /** Set by the program: tick of this run. */
+  now: number;
+  /** Set by the program: records that were alive and are dead now, their ports free. */
+  ended: number;
+  /** Set by the program: dead records removed, with their index entries. */
+  removed: number;
+}
+
+export const FLUSH_SIZE = 32;
+
+export function readFlush(view: DataView, at: number): Flush {
+  bound(view, at, FLUSH_SIZE);
+  return {
+    keys: view.getBigUint64(at, true),
+    count: view.getUint32(at + 8, true),
+    before: view.getUint32(at + 12, true),
+    now: view.getUint32(at + 16, true),
+    ended: view.getUint32(at + 20, true),
+    removed: view.getUint32(at + 24, true),
+  };
+}
+
+export function writeFlush(view: DataView, at: number, value: Flush): void {
+  bound(view, at, FLUSH_SIZE);
+  view.setBigUint64(at, u64(value.keys), true);
+  view.setUint32(at + 8, u32(value.count), true);
+  view.setUint32(at + 12, u32(value.before), true);
+  view.setUint32(at + 16, u32(value.now), true);
+  view.setUint32(at + 20, u32(value.ended), true);
+  view.setUint32(at + 24, u32(value.removed), true);
+  view.setUint8(at + 28, 0);
+  view.setUint8(at + 29, 0);
+  view.setUint8(at + 30, 0);
+  view.setUint8(at + 31, 0);
+}
+
+export const flushCodec: Codec<Flush> = { size: FLUSH_SIZE, read: readFlush, write: writeFlush };
+
 /** struct owner, 8 bytes. */
 export interface Owner {
   /** Records of the flow table that belong to it. */
