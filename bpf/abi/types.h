@@ -115,7 +115,7 @@ struct datagram {
 	__be16 sport DOC("source port; for an ICMP echo request the identifier");
 	__be16 dport DOC("destination port; for an ICMP echo reply the identifier");
 	__u8 proto DOC("IP protocol of the datagram");
-	__u8 opens DOC("1 if it may open a flow: UDP, ICMP echo request");
+	__u8 opens DOC("whether it opens a flow: 0 no, 1 an ICMP echo request, 2 any other but TCP");
 	__u8 pad[2] DOC("always 0");
 };
 

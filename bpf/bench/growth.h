@@ -90,7 +90,7 @@ static __always_inline int fire_open(struct __sk_buff *skb, struct pkt *p)
 	fire_address(&p->xsaddr, p->v6, 0xac14000b);
 	p->state = FLOW_XSOURCE;
 	p->rule = MASQ_POD;
-	p->opens = 1;
+	p->opens = p->key.proto == IPPROTO_TCP ? OPENS_ONLY : OPENS_EITHER;
 	p->tcp_flags = p->key.proto == IPPROTO_TCP ? TCP_SYN : 0;
 	return flow_open(skb, p);
 }

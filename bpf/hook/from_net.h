@@ -17,7 +17,7 @@ static __always_inline int from_net_path(struct __sk_buff *skb, struct pkt *p)
 
 	/* 1. What has no tuple is the stack's. */
 	datagram_find(p);
-	if (p->shape != SHAPE_FLOW && p->shape != SHAPE_ICMP_ERROR)
+	if (!has_tuple(p) && p->shape != SHAPE_ICMP_ERROR)
 		return PASS;
 
 	/* 2. A packet like it was decided about a moment ago. */

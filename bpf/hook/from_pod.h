@@ -27,7 +27,7 @@ static __always_inline int from_pod_path(struct __sk_buff *skb, struct pkt *p)
 
 	/* 5. Part of a known flow? Then its translation stands. */
 	datagram_find(p);
-	if (p->shape == SHAPE_FLOW)
+	if (has_tuple(p))
 		flow_find(p);
 	else
 		keep_tuple(p);
@@ -56,7 +56,7 @@ static __always_inline int from_pod_path(struct __sk_buff *skb, struct pkt *p)
 			masquerade_no(p, MASQ_LOCAL);
 		else if (masquerade(p))
 			return DROP;
-		if (p->shape == SHAPE_FLOW && p->opens && flow_open(skb, p))
+		if (p->opens && flow_open(skb, p))
 			return DROP;
 	}
 

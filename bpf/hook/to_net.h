@@ -46,7 +46,7 @@ static __always_inline int to_net_path(struct __sk_buff *skb, struct pkt *p)
 	}
 
 	/* 4. A known flow keeps its translation; rule 3: a reply has none. One that stayed with the stack until now is decided anew. */
-	if (p->shape == SHAPE_FLOW && flow_find(p) == DIRECTION_FORWARD)
+	if (has_tuple(p) && flow_find(p) == DIRECTION_FORWARD)
 		flow_strayed(p);
 	else if (p->shape == SHAPE_ICMP_ERROR && related(skb, p))
 		return DROP;
@@ -62,7 +62,7 @@ static __always_inline int to_net_path(struct __sk_buff *skb, struct pkt *p)
 	if (p->direction == DIRECTION_NONE) {
 		if (masquerade(p))
 			return DROP;
-		if (p->shape == SHAPE_FLOW && p->opens && flow_open(skb, p))
+		if (p->opens && flow_open(skb, p))
 			return DROP;
 	}
 

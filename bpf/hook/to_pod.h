@@ -16,7 +16,7 @@ static __always_inline bool from_network(struct __sk_buff *skb)
 static __always_inline int to_pod_path(struct __sk_buff *skb, struct pkt *p)
 {
 	/* 1. What has no tuple opens nothing. */
-	if (p->shape != SHAPE_FLOW)
+	if (!has_tuple(p))
 		return PASS;
 
 	/* 2. Which pod is it for? */

@@ -19,7 +19,7 @@ struct quote {
 	__u8 pad[7];
 };
 
-/* Ports, or the identifier of an echo. */
+/* Ports, or the identifier of an echo; other protocols have none. */
 static __always_inline int quote_ports(struct __sk_buff *skb, const struct pkt *p, struct quote *q)
 {
 	__u32 end = p->l3 + p->l3_len;
@@ -28,13 +28,15 @@ static __always_inline int quote_ports(struct __sk_buff *skb, const struct pkt *
 		__be16 ports[4];
 	} l4;
 
+	if (q->key.proto != IPPROTO_TCP && q->key.proto != IPPROTO_UDP && q->key.proto != (p->v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP))
+		return q->l4 > end ? -1 : 0;
 	if (q->l4 + QUOTED_L4 > end || bpf_skb_load_bytes(skb, q->l4, &l4, sizeof(l4)))
 		return -1;
 	if (q->key.proto == IPPROTO_TCP || q->key.proto == IPPROTO_UDP) {
 		q->key.sport = l4.ports[0];
 		q->key.dport = l4.ports[1];
 		q->check = q->l4 + (q->key.proto == IPPROTO_TCP ? offsetof(struct tcphdr, check) : offsetof(struct udphdr, check));
-	} else if (q->key.proto == (p->v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP)) {
+	} else {
 		if (l4.echo.type == (p->v6 ? ICMP6_REQUEST : ICMP4_REQUEST))
 			q->key.sport = l4.echo.id;
 		else if (l4.echo.type == (p->v6 ? ICMP6_REPLY : ICMP4_REPLY))
@@ -42,8 +44,6 @@ static __always_inline int quote_ports(struct __sk_buff *skb, const struct pkt *
 		else
 			return -1;
 		q->check = q->l4 + offsetof(struct echo, checksum);
-	} else {
-		return -1;
 	}
 	if (q->check + sizeof(__be16) > end)
 		q->check = 0;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* From bytes to struct pkt: IPv4 with options, IPv6 with up to EXTHDR_MAX extension headers, TCP, UDP, ICMP echo;
+/* From bytes to struct pkt: IPv4 with options, IPv6 with up to EXTHDR_MAX extension headers, TCP, UDP, ICMP echo, anything else;
  * fragments, ICMP errors and link business are recognised. A length that lies is refused here, because a redirect skips the
  * kernel's own checks (ip_rcv, ip6_rcv_core). Each function reads at the cursor, moves it, and gives 0, or -1 with
  * pkt.reason; fields keep their byte order.
@@ -62,7 +62,7 @@ static __always_inline void classify_icmp(struct pkt *p, const struct echo *icmp
 
 	if (type == (p->v6 ? ICMP6_REQUEST : ICMP4_REQUEST)) {
 		p->key.sport = icmp->id;
-		p->opens = 1;
+		p->opens = OPENS_ONLY;
 	} else if (type == (p->v6 ? ICMP6_REPLY : ICMP4_REPLY)) {
 		p->key.dport = icmp->id;
 	} else if (p->v6 ? type >= ICMP6_UNREACHABLE && type <= ICMP6_PARAMETER :
@@ -70,8 +70,16 @@ static __always_inline void classify_icmp(struct pkt *p, const struct echo *icmp
 		p->shape = SHAPE_ICMP_ERROR;
 	} else {
 		/* Neighbour discovery and MLD have link-scoped addresses; with others they are forwarded, so not exempt. */
-		p->shape = SHAPE_OTHER;
+		p->shape = SHAPE_ICMP_OTHER;
 	}
+}
+
+/* Ports that a protocol like SCTP may have are not looked at: its fragments have none, and who may reach a pod's address on one of
+ * them may on all. */
+static __always_inline void classify_session(struct pkt *p)
+{
+	p->shape = SHAPE_SESSION;
+	p->opens = OPENS_EITHER;
 }
 
 /* The transport header; `room` is what the IP header leaves for it. */
@@ -98,7 +106,7 @@ static __always_inline int parse_l4(struct cursor *c, struct pkt *p, __u32 room)
 		p->key.dport = udp->dest;
 		p->l4_len = sizeof(*udp);
 		p->unsummed = udp->check == 0;
-		p->opens = 1;
+		p->opens = OPENS_EITHER;
 	} else if (p->key.proto == (p->v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP)) {
 		struct echo *icmp = take(c, sizeof(*icmp));
 
@@ -106,7 +114,7 @@ static __always_inline int parse_l4(struct cursor *c, struct pkt *p, __u32 room)
 			return drop(p, DROP_CT_INVALID_HDR);
 		classify_icmp(p, icmp);
 	} else {
-		p->shape = SHAPE_OTHER;
+		classify_session(p);
 	}
 	return 0;
 }
@@ -152,6 +160,9 @@ static __always_inline int parse_v4(struct __sk_buff *skb, struct cursor *c, str
 		p->shape = SHAPE_LINK;
 	else
 		classify_fragment(p, ip->frag_off & bpf_htons(IP_OFFSET), ip->frag_off & bpf_htons(IP_MORE), ip->id);
+	/* What has no ports has its tuple in each fragment. In IPv6 only the first says of which protocol all are (RFC 8200 4.5). */
+	if (p->shape == SHAPE_FRAGMENT && ip->protocol != IPPROTO_TCP && ip->protocol != IPPROTO_UDP && ip->protocol != IPPROTO_ICMP)
+		classify_session(p);
 	return len - header;
 }
 

@@ -22,15 +22,22 @@ enum verdict {
 	DETOUR,   /* the same for what the stack has forwarded already: its TTL stays */
 };
 
-/* What kind of packet it is to the flow table. */
+/* What kind of packet it is to the flow table. From SHAPE_FLOW on it has a tuple. */
 enum shape {
 	SHAPE_NOT_IP,     /* ARP, other protocols, a family that is switched off */
 	SHAPE_LINK,       /* ND, MLD, link-local or multicast: never forwarded, never translated */
-	SHAPE_FLOW,       /* TCP, UDP, ICMP echo: has a tuple */
-	SHAPE_FRAGMENT,   /* a later fragment, ports unknown: SHAPE_FLOW from datagram_find on, if the first has come by; any
-			   * fragment if they are not tracked */
+	SHAPE_FRAGMENT,   /* a later fragment, ports unknown: another shape from datagram_find on, if the first has come by; any
+			   * fragment of TCP, UDP or ICMP if they are not tracked */
 	SHAPE_ICMP_ERROR, /* about another packet, which it quotes */
-	SHAPE_OTHER,      /* any other protocol: has addresses only */
+	SHAPE_ICMP_OTHER, /* neither echo nor error */
+	SHAPE_FLOW,       /* TCP, UDP, ICMP echo: can be translated */
+	SHAPE_SESSION,    /* any other protocol, all of it between two addresses is one flow: ports 0, never translated */
+};
+
+enum opens {
+	OPENS_NOT,
+	OPENS_ONLY,   /* TCP SYN without ACK, ICMP echo request: a first packet, that answers nothing */
+	OPENS_EITHER, /* UDP, any other protocol: the first of them opens, whoever sends it */
 };
 
 enum fragment {
@@ -65,7 +72,7 @@ struct pkt {
 	__u8 shape;       /* enum shape */
 	__u8 tcp_flags;   /* TCP flags byte, 0 if not TCP */
 	__u8 l4_len;      /* transport header length, TCP options included */
-	__u8 opens;       /* a first packet: TCP SYN without ACK, any UDP, ICMP echo request */
+	__u8 opens;       /* enum opens */
 
 	__be32 fragment_id; /* identification of the datagram, if fragment says that it is a part of one */
 
@@ -100,6 +107,11 @@ struct pkt {
 	__u8 dmac[6];
 	__u8 smac[6];
 };
+
+static __always_inline bool has_tuple(const struct pkt *p)
+{
+	return p->shape >= SHAPE_FLOW;
+}
 
 static __always_inline int drop(struct pkt *p, enum drop_reason reason)
 {

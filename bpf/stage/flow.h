@@ -68,7 +68,7 @@ static __always_inline struct flow *flow_of(struct pkt *p)
 	}
 	keep_tuple(p);
 	/* A SYN answers nothing, whatever flow the other side once opened between these ports. */
-	if (p->opens && p->key.proto != IPPROTO_UDP)
+	if (p->opens == OPENS_ONLY)
 		return NULL;
 	key_reverse(&key, &p->key);
 	f = flow_get(&key);

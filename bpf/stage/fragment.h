@@ -27,12 +27,13 @@ __noinline int datagram_find(struct pkt *p)
 		return 0;
 	datagram_key(&key, p);
 	if (p->fragment == FRAGMENT_FIRST) {
-		if (p->shape != SHAPE_FLOW)
+		/* Of other protocols each fragment of IPv4 tells the tuple. */
+		if (p->shape != SHAPE_FLOW && !(p->shape == SHAPE_SESSION && p->v6))
 			return 0;
 		first.sport = p->key.sport;
 		first.dport = p->key.dport;
 		first.proto = p->key.proto;
-		first.opens = p->opens && p->key.proto != IPPROTO_TCP;
+		first.opens = p->key.proto == IPPROTO_TCP ? OPENS_NOT : p->opens;
 		bpf_map_update_elem(&frag_datagrams, &key, &first, BPF_ANY);
 		return 0;
 	}
@@ -43,6 +44,6 @@ __noinline int datagram_find(struct pkt *p)
 	p->key.dport = found->dport;
 	p->key.proto = found->proto;
 	p->opens = found->opens;
-	p->shape = SHAPE_FLOW;
+	p->shape = found->opens == OPENS_EITHER && found->proto != IPPROTO_UDP ? SHAPE_SESSION : SHAPE_FLOW;
 	return 0;
 }

@@ -24,12 +24,12 @@ static __always_inline struct recent *recent_slot(const struct flow_key *key)
 
 static __always_inline bool recallable(const struct pkt *p)
 {
-	if (p->shape != SHAPE_FLOW || p->ttl <= TTL_LAST || p->fragment)
+	if (!has_tuple(p) || p->ttl <= TTL_LAST || p->fragment)
 		return false;
 	if (p->key.proto == IPPROTO_TCP)
 		return !(p->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST));
 	/* The tuple of an echo does not always tell a request from its reply. */
-	return p->key.proto == IPPROTO_UDP;
+	return p->opens == OPENS_EITHER;
 }
 
 static __always_inline bool key_equal(const struct flow_key *a, const struct flow_key *b)

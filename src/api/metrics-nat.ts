@@ -3,7 +3,8 @@
 // whom there were none. At most 32 remote endpoints have series of their own.
 import type { RemoteEndpoint } from "../maps/port-use.ts";
 import { RETRY_FAMILIES } from "../maps/retries.ts";
-import { formatEnd, protocolName } from "../observe/decode.ts";
+import { formatEnd } from "../observe/decode.ts";
+import { protocolName } from "../observe/protocol.ts";
 import { counter, gauge, histogram, type Metric, type Reading } from "./metric.ts";
 import type { Sample } from "./metrics-sample.ts";
 

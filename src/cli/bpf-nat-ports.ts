@@ -5,7 +5,8 @@
 import type { Command } from "commander";
 import type { RemoteEndpoint } from "../maps/port-use.ts";
 import type { RetryFamily } from "../maps/retries.ts";
-import { formatEnd, protocolName } from "../observe/decode.ts";
+import { formatEnd } from "../observe/decode.ts";
+import { protocolName } from "../observe/protocol.ts";
 import { type FormatOption, type GlobalOptions, withExamples, withFormat } from "./command.ts";
 import { formatSeconds } from "./duration.ts";
 import { faults } from "./faults.ts";

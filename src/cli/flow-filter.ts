@@ -6,9 +6,10 @@ import type { EndpointReport } from "../agent/status.ts";
 import { type Address, familyOf } from "../base/addr.ts";
 import { type Prefix, prefixContains } from "../base/prefix.ts";
 import { FlowState } from "../maps/gen/verdict.ts";
+import { PROTOCOL_NUMBERS } from "../observe/protocol.ts";
 import { numberArgument, portArgument, prefixArgument } from "./arguments.ts";
 import { faults } from "./faults.ts";
-import { type FlowRecord, type FlowStateName, PROTOCOL_NUMBERS, stateText } from "./flows.ts";
+import { type FlowRecord, type FlowStateName, stateText } from "./flows.ts";
 
 /** What is asked for; absent: everything. */
 export interface FlowFilter {
@@ -35,7 +36,7 @@ function protocolArgument(text: string): number {
   const known = PROTOCOL_NUMBERS[text.toLowerCase()];
   if (known !== undefined) return known;
   if (/^\d+$/.test(text) && Number(text) < 256) return Number(text);
-  throw new InvalidArgumentError("Not tcp, udp, icmp, icmpv6 or a number.");
+  throw new InvalidArgumentError(`Not ${Object.keys(PROTOCOL_NUMBERS).join(", ")} or a number.`);
 }
 
 const STATES: FlowStateName[] = ["new", "established", "closing", "reset"];
@@ -53,7 +54,9 @@ export function withFlowFilter(command: Command): Command {
     .addOption(port("--from-port <n>", "only with this source port, before or after translation"))
     .addOption(port("--to-port <n>", "only with this destination port"))
     .addOption(
-      new Option("--protocol <name>", "only tcp, udp, icmp, icmpv6, or a number").argParser(protocolArgument),
+      new Option("--protocol <name>", "only tcp, udp, icmp, icmpv6, gre and so on, or a number").argParser(
+        protocolArgument,
+      ),
     )
     .option("--pod <[namespace/]name>", "only from or to this pod (asks the agent)")
     .option("--from-pod <[namespace/]name>", "only opened by this pod")

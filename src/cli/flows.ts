@@ -3,6 +3,7 @@
 import { type Address, familyOf } from "../base/addr.ts";
 import type { Flow, FlowKey } from "../maps/gen/types.ts";
 import { FlowState, masqueradeRuleText } from "../maps/gen/verdict.ts";
+import { hasPorts, protocolName } from "../observe/protocol.ts";
 import { ticksBetween } from "./duration.ts";
 
 /** A record of the flow table, key and value together. */
@@ -26,19 +27,7 @@ export interface FlowRow {
   expiresInSeconds: number;
 }
 
-const PROTOCOLS: Record<number, string> = { 1: "ICMP", 6: "TCP", 17: "UDP", 58: "ICMPv6" };
-
-/** Numbers by name in lower case. */
-export const PROTOCOL_NUMBERS: Readonly<Record<string, number>> = Object.fromEntries(
-  Object.entries(PROTOCOLS).map(([number, name]) => [name.toLowerCase(), Number(number)]),
-);
-
 export type FlowStateName = "new" | "established" | "closing" | "reset";
-
-/** TCP, UDP, ICMP, ICMPv6, or the number. */
-export function protocolName(proto: number): string {
-  return PROTOCOLS[proto] ?? String(proto);
-}
 
 /** `1.2.3.4:80`, `[2001:db8::1]:80`. */
 export function formatEndpoint(address: Address, port: number): string {
@@ -52,14 +41,15 @@ export function stateText(state: number): FlowStateName {
   return state & FlowState.FLOW_REPLIED ? "established" : "new";
 }
 
-/** One record for people and programs. `now` in ticks. */
+/** One record for people and programs; ends without ports are addresses. `now` in ticks. */
 export function flowRow(record: FlowRecord, now: number): FlowRow {
+  const end = hasPorts(record.proto) ? formatEndpoint : (address: Address): string => address;
   return {
     proto: protocolName(record.proto),
-    source: formatEndpoint(record.saddr, record.sport),
-    destination: formatEndpoint(record.daddr, record.dport),
-    translatedSource: formatEndpoint(record.xsaddr, record.xsport),
-    translatedDestination: formatEndpoint(record.xdaddr, record.xdport),
+    source: end(record.saddr, record.sport),
+    destination: end(record.daddr, record.dport),
+    translatedSource: end(record.xsaddr, record.xsport),
+    translatedDestination: end(record.xdaddr, record.xdport),
     direction: record.state & FlowState.FLOW_INBOUND ? "in" : "out",
     state: stateText(record.state),
     masqueraded: (record.state & FlowState.FLOW_XSOURCE) !== 0,

@@ -86,6 +86,19 @@ test("NAT lines: the way out and the way back, IPv6 in brackets", () => {
   );
 });
 
+test("flow rows: a protocol without ports is told with addresses alone, and by its number if it has no name", () => {
+  const told = (proto: number): string[] => {
+    const row = flowRow(
+      { ...record, proto, saddr: "fd00::2", sport: 0, dport: 0, xsport: 0, xdport: 0 },
+      1000,
+    );
+    return [row.proto, row.source, row.destination, row.translatedSource];
+  };
+  assert.deepEqual(told(47), ["GRE", "fd00::2", "198.51.100.10", "172.20.0.11"]);
+  assert.deepEqual(told(253), ["IP protocol 253", "fd00::2", "198.51.100.10", "172.20.0.11"]);
+  assert.deepEqual(told(58), ["ICMPv6", "[fd00::2]:0", "198.51.100.10:0", "172.20.0.11:0"]);
+});
+
 test("flow rows: state by its strongest bit, expiry, unknown rules by number", () => {
   const row = flowRow(record, 1000);
   assert.equal(row.state, "established");

@@ -4,6 +4,7 @@ import { type Command, Option } from "commander";
 import { Fault } from "../base/fault.ts";
 import { parsePrefix, prefixContains } from "../base/prefix.ts";
 import { type Flow, type FlowEnd, formatEnd } from "../observe/decode.ts";
+import { PROTOCOL_NUMBERS } from "../observe/protocol.ts";
 import { explainSilence } from "./agent.ts";
 import { portArgument } from "./arguments.ts";
 import { type GlobalOptions, withExamples } from "./command.ts";
@@ -100,7 +101,7 @@ export function addMonitor(program: Command): void {
       .addOption(new Option("--type <kind>", "only these").choices(["drop", "new-flow"]))
       .option("--from <who>", "only from this address, CIDR, pod or node/NAME")
       .option("--to <who>", "only to this address, CIDR, pod or node/NAME")
-      .addOption(new Option("--proto <name>", "only this protocol").choices(["tcp", "udp", "icmp", "icmpv6"]))
+      .addOption(new Option("--proto <name>", "only this protocol").choices(Object.keys(PROTOCOL_NUMBERS)))
       .addOption(
         new Option("--port <n>", "only with this source or destination port").argParser(portArgument),
       ),

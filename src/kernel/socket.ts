@@ -26,8 +26,8 @@ export interface SocketPlace {
   port: number;
 }
 
-/** struct sockaddr_in or sockaddr_in6. */
-function socketAddress(host: Address, port: number): Uint8Array {
+/** struct sockaddr_in or sockaddr_in6, for libc. */
+export function socketAddress(host: Address, port: number): Uint8Array {
   const mapped = addressBytes(host);
   const v4 = familyOf(host) === 4;
   const bytes = allocate(v4 ? 16 : 28);

@@ -10,6 +10,7 @@ import {
   hookText,
   masqueradeRuleText,
 } from "../maps/gen/verdict.ts";
+import { protocolName } from "./protocol.ts";
 
 /** One end of a flow. */
 export interface FlowEnd {
@@ -52,19 +53,7 @@ export interface Flow {
   readonly ruleSource: string;
 }
 
-const PROTOCOLS: Readonly<Record<number, string>> = {
-  1: "ICMP",
-  6: "TCP",
-  17: "UDP",
-  58: "ICMPv6",
-  132: "SCTP",
-};
 const TCP_FLAGS = ["FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR"];
-
-/** `TCP`, or `IP protocol 47`. */
-export function protocolName(proto: number): string {
-  return PROTOCOLS[proto] ?? `IP protocol ${proto}`;
-}
 
 /** `SYN, ACK`. */
 export function tcpFlagNames(flags: number): string {

@@ -12,12 +12,15 @@ import {
   FAMILIES,
   type Family,
   forAll,
+  forEach,
   fromNet,
   fromPodA,
   fromPodB,
   Rig,
   SERVICE_PORT,
+  SESSIONS,
   TCP,
+  TRANSPORTS,
   type Transport,
   toNet,
   toPodA,
@@ -248,26 +251,46 @@ const outward = forAll((f, t): Row[] => {
         packet: about(toNet(f, NODE, INTERNET), error, t.answer(plain(f, INTERNET, NODE), XPORT, f)),
       },
     },
-    {
-      name: `IPv${f} error of the pod about a ${t.name} flow opened outside keeps its address`,
-      given: (b) => {
-        const first = t.open(fromNet(f, INTERNET, POD_B), PORT, f);
-        assert.equal(send(b, "from_net", "eth0", first), "redirect");
-      },
-      hook: "from_pod",
-      device: "hlb",
-      packet: about(fromPodB(f, POD_B, INTERNET), error, t.open(plain(f, INTERNET, POD_B), PORT, f)),
-      expect: {
-        verdict: "redirect",
-        packet: about(fromPodB(f, POD_B, INTERNET, 63), error, t.open(plain(f, INTERNET, POD_B), PORT, f)),
-      },
+  ];
+}).flat();
+
+/** Who may be told depends on who opened the flow, whatever its protocol. */
+const inbound = forEach([...TRANSPORTS, ...SESSIONS], (f, t): Row[] => {
+  const error = UNREACHABLE[f];
+  const first = t.open(plain(f, INTERNET, POD_B), PORT, f);
+  const told = (what: string, bytes: number): Row => ({
+    name: `IPv${f} error of the pod about a ${t.name} flow opened outside keeps its address${what}`,
+    given: (b) => {
+      assert.equal(send(b, "from_net", "eth0", t.open(fromNet(f, INTERNET, POD_B), PORT, f)), "redirect");
     },
+    hook: "from_pod",
+    device: "hlb",
+    packet: about(fromPodB(f, POD_B, INTERNET), error, first, bytes),
+    expect: {
+      verdict: "redirect",
+      packet: about(fromPodB(f, POD_B, INTERNET, 63), error, first, bytes),
+    },
+  });
+  return [
+    told("", 1000),
+    // What there is of a protocol without ports may be shorter than the eight bytes that others quote.
+    ...(TRANSPORTS.includes(t) ? [] : [told(", without its payload", LEAST[f] - 8)]),
     {
       name: `IPv${f} error of the pod about an unknown ${t.name} flow never leaves untranslated`,
       hook: "from_pod",
       device: "hla",
       packet: about(fromPodA(f, POD_A, INTERNET), error, t.answer(plain(f, INTERNET, POD_A), PORT, f)),
       expect: { verdict: "drop", reason: "DROP_NAT_UNSUPP_PROTO" },
+    },
+    {
+      name: `IPv${f} error about a pod's answer in a ${t.name} flow opened outside is the stack's, as it came`,
+      given: (b) => {
+        assert.equal(send(b, "from_net", "eth0", t.open(fromNet(f, INTERNET, POD_B), PORT, f)), "redirect");
+      },
+      hook: "from_net",
+      device: "eth0",
+      packet: about(fromNet(f, ROUTER, POD_B), error, t.answer(plain(f, POD_B, INTERNET), PORT, f)),
+      expect: { verdict: "pass", flows: (entries) => assert.equal(entries.length, 1) },
     },
   ];
 }).flat();
@@ -303,6 +326,7 @@ runRows(import.meta.filename, () => bench, [
   ...shortTcp,
   ...foreign,
   ...outward,
+  ...inbound,
   ...kept,
 ]);
 

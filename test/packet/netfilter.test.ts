@@ -12,11 +12,14 @@ import { type Bench, type Row, runRows, send } from "../support/packet-rows.ts";
 import {
   type Family,
   forAll,
+  forEach,
   fromNet,
   fromPodA,
+  GRE,
   PING,
   Rig,
   TCP,
+  TRANSPORTS,
   type Transport,
   toNet,
   toPodA,
@@ -59,7 +62,7 @@ const oneOfNetfilter: Row["expect"]["flows"] = (entries) => {
   assert.equal(entries[0]?.[1].rule, MasqueradeRule.MASQ_NETFILTER);
 };
 
-const newRows = forAll((f, t): Row[] => [
+const newRows = forEach([...TRANSPORTS, GRE], (f, t): Row[] => [
   {
     name: `IPv${f} ${t.name} that opens a flow goes to the stack and leaves no record`,
     hook: "from_pod",

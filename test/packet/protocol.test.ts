@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Protocols without a port or an identifier that could be translated, of pods, of the node and of others. Where the pod's address is
-// kept they pass; where they would have to be masqueraded they are dropped, counted and told: never do they leave untranslated.
-// Router and neighbour discovery and MLD go on whoever sends them.
+// kept they pass, and but for ICMP open a flow of their two addresses; where they would have to be masqueraded they are dropped,
+// counted and told: never do they leave untranslated. Answers are in session.test.ts. Router and neighbour discovery and MLD go on
+// whoever sends them.
 import assert from "node:assert/strict";
 import { after, before } from "node:test";
 import { ALL_ON } from "../support/datapath.ts";
@@ -99,6 +100,7 @@ function of(protocol: Protocol, f: Family, [link, src, dst, ttl = 64]: Ends): Pa
 }
 
 const none = (entries: readonly unknown[]): void => assert.equal(entries.length, 0);
+const one = (entries: readonly unknown[]): void => assert.equal(entries.length, 1);
 const links = {
   fromPod: eth(MAC.podA, MAC.hostA),
   toPodA: eth(MAC.hostA, MAC.podA),
@@ -115,6 +117,10 @@ const refused: Expectation = {
   flows: none,
 };
 
+/** ICMP that is neither echo nor error opens nothing. */
+const passing = ({ type }: Protocol): Expectation =>
+  type === undefined ? { verdict: "pass", fresh: true, flows: one } : { verdict: "pass", flows: none };
+
 const rows = FAMILIES.flatMap((f) =>
   OF_FAMILY[f].flatMap((protocol): Row[] => {
     const name = `IPv${f} ${protocol.name}`;
@@ -126,16 +132,18 @@ const rows = FAMILIES.flatMap((f) =>
       packet: of(protocol, f, [links.fromPod, POD_A, to]),
       expect: { flows: none, ...expect },
     });
+    const opens = passing(protocol);
     const on = (to: Both, link = links.fromPod): Expectation => ({
+      ...opens,
       verdict: "redirect",
       packet: of(protocol, f, [link, POD_A, to, 63]),
     });
-    const passes = (what: string, hook: Row["hook"], ends: Ends): Row => ({
+    const passes = (what: string, hook: Row["hook"], ends: Ends, expect?: Expectation): Row => ({
       name: `${name} ${what}`,
       hook,
       device: hook === "to_pod" ? "hla" : "eth0",
       packet: of(protocol, f, ends),
-      expect: { verdict: "pass", flows: none },
+      expect: { verdict: "pass", flows: none, ...expect },
     });
     const always = [
       fromPod("to the internet is dropped", INTERNET, { ...refused, event }),
@@ -147,10 +155,16 @@ const rows = FAMILIES.flatMap((f) =>
       fromPod("to another node's pod keeps its address", POD_FAR, on(POD_FAR)),
       fromPod("to an excluded destination keeps its address", EXCLUDED, on(EXCLUDED)),
       fromPod("to a pod of this node is delivered", POD_B, on(POD_B, links.toPodB)),
-      fromPod("to the node is the stack's", NODE, { verdict: "pass" }),
+      fromPod("to the node is the stack's", NODE, opens),
       passes("to the node is the stack's", "from_net", [links.fromNet, INTERNET, NODE]),
-      passes("to a pod is the stack's", "from_net", [links.fromNet, INTERNET, POD_A]),
-      passes("to a pod from the stack goes on", "to_pod", [links.toPodA, INTERNET, POD_A]),
+      protocol.type === undefined
+        ? passes("to a pod is delivered", "from_net", [links.fromNet, INTERNET, POD_A], {
+            ...opens,
+            verdict: "redirect",
+            packet: of(protocol, f, [links.toPodA, INTERNET, POD_A, 63]),
+          })
+        : passes("to a pod is the stack's", "from_net", [links.fromNet, INTERNET, POD_A]),
+      passes("to a pod from the stack goes on", "to_pod", [links.toPodA, INTERNET, POD_A], opens),
     ];
   }),
 );
@@ -189,7 +203,7 @@ const byStack = FAMILIES.flatMap((f) =>
         hook: "to_net",
         device: "eth0",
         packet: of(protocol, f, [links.toNet, POD_A, POD_FAR]),
-        expect: { verdict: "pass", flows: none },
+        expect: passing(protocol),
       },
     ]),
 );

@@ -14,6 +14,8 @@ import {
   type Family,
   fromNet,
   fromPodA,
+  fromPodB,
+  GRE,
   Rig,
   SERVICE_PORT,
   TCP,
@@ -75,6 +77,24 @@ for (const family of FAMILIES) {
       const expected = UDP.answer(toPodA(family, INTERNET, POD_A, 63), PORT, family);
       assert.deepEqual(differences(expected.bytes(), again.packet), []);
       return true;
+    });
+  });
+
+  test(`IPv${family} packets of a protocol without ports are told the same, both ways`, () => {
+    const first = GRE.open(fromNet(family, INTERNET, POD_B), 0, family);
+    const answer = GRE.answer(fromPodB(family, POD_B, INTERNET), 0, family);
+    inOneTick(() => {
+      for (const [packet, run] of [
+        [first, back],
+        [answer, (p: Packet) => out(p, "hlb")],
+      ] as const) {
+        assert.equal(run(packet).verdict, "redirect");
+      }
+      bench.datapath.flows.clear();
+      return (
+        [out(answer, "hlb"), back(first)].every(({ verdict }) => verdict === "redirect") &&
+        bench.datapath.flows.entries().length === 0
+      );
     });
   });
 

@@ -22,13 +22,16 @@ import {
   FAMILIES,
   type Family,
   forAll,
+  forEach,
   fromNet,
   fromPodA,
   fromPodB,
   PING,
   Rig,
   SERVICE_PORT,
+  SESSIONS,
   TCP,
+  TRANSPORTS,
   type Transport,
   toPodA,
   toPodB,
@@ -164,7 +167,7 @@ function inbound(family: Family, transport: Transport, src: Both): (b: Bench) =>
   };
 }
 
-const native = forAll((f, t): Row[] => [
+const native = forEach([...TRANSPORTS, ...SESSIONS], (f, t): Row[] => [
   {
     name: `IPv${f} ${t.name} from another node's pod is tracked and delivered`,
     hook: "from_net",

@@ -87,6 +87,7 @@ export function answered(w: Way, f: Family, build: Build): Uint8Array {
 
 export const tcp: Build = (on, w) => on.tcp({ ...ends(w), flags: "PA" }).payload(TEXT);
 export const udp: Build = (on, w) => on.udp(ends(w)).payload(TEXT);
+const gre: Build = (on) => on.session({ protocol: 47 }).payload(TEXT);
 const ping: Build = (on, w, f) => on.icmp({ type: ECHO[f][0], id: w.sport }).payload(TEXT);
 const pong: Build = (on, w, f) => on.icmp({ type: ECHO[f][1], id: w.dport }).payload(TEXT);
 const about =
@@ -101,9 +102,11 @@ export const BUILDS: Readonly<Record<string, Build>> = {
   "udp without sum": (on, w) => on.udp({ ...ends(w), checksum: 0 }).payload(TEXT),
   ping,
   pong,
+  gre,
   "error about tcp": about(tcp),
   "error about udp": about(udp),
   "error about ping": about(ping),
+  "error about gre": about(gre),
   "error about error": about(about(udp)),
 };
 

@@ -139,7 +139,7 @@ function* fragments(dice: Dice): Generator<Case> {
     const w = dice.of(WAYS);
     const [id, more, offset] = [dice.roll(3), dice.roll(2) === 1, dice.of([0, 0, 0, 8, 16, 24, 1400, 65528])];
     const whole = dice
-      .of([udp, BUILDS.ping, tcp, BUILDS.syn] as Build[])(onIp(w, f), w, f)
+      .of([udp, BUILDS.ping, tcp, BUILDS.syn, BUILDS.gre] as Build[])(onIp(w, f), w, f)
       .bytes();
     const payload = whole.subarray(f === 4 ? 34 : 54).slice(0, dice.of(sizes));
     const protocol = whole[f === 4 ? 23 : 20] as number;

@@ -3,8 +3,11 @@
 // or rules. Which bytes a translation owns, which sums must stay as right or as wrong as they were, and which headers lie.
 import { onesSum, pseudoSum } from "./packet.ts";
 
-/** What the headers say. `malformed` is refused by the hooks that packets come in by. */
-export type Kind = "not-ip" | "malformed" | "link" | "flow" | "fragment" | "error" | "other";
+/**
+ * What the headers say. `malformed` is refused by the hooks that packets come in by; `flow` is what can be translated, `session` a
+ * protocol that cannot, `icmp` neither echo nor error.
+ */
+export type Kind = "not-ip" | "malformed" | "link" | "flow" | "session" | "fragment" | "error" | "icmp";
 
 /** An IP header and what follows it, at their offsets in the packet. */
 export interface Shape {
@@ -19,7 +22,7 @@ export interface Shape {
   readonly protocol: number;
   /** It has the ports of a datagram in pieces. */
   readonly first: boolean;
-  /** A first packet by itself: SYN, any UDP, an echo request. */
+  /** A first packet by itself: SYN, any UDP, an echo request, any other protocol. */
   readonly opens: boolean;
 }
 
@@ -58,6 +61,12 @@ class Reading {
     return this;
   }
 
+  /** A protocol without ports: IPv4 tells it in each fragment. */
+  session(): this {
+    this.opens = true;
+    return this.is("session");
+  }
+
   fragment(offset: number, more: boolean): void {
     this.first = offset === 0 && more;
     if (offset > 0) this.kind = "fragment";
@@ -86,12 +95,12 @@ function readTransport(r: Reading): Shape {
     r.opens = true;
     return r;
   }
-  if (protocol !== (r.v6 ? ICMP6 : ICMP)) return r.is("other");
+  if (protocol !== (r.v6 ? ICMP6 : ICMP)) return r.session();
   if (room < 8) return r.lies("ICMP header cut");
   const type = view.getUint8(l4);
   r.opens = type === (r.v6 ? 128 : 8);
   if (r.opens || type === (r.v6 ? 129 : 0)) return r;
-  return r.is((r.v6 ? [1, 2, 3, 4] : [3, 4, 11, 12]).includes(type) ? "error" : "other");
+  return r.is((r.v6 ? [1, 2, 3, 4] : [3, 4, 11, 12]).includes(type) ? "error" : "icmp");
 }
 
 function readIpv4(r: Reading): Shape {
@@ -108,7 +117,8 @@ function readIpv4(r: Reading): Shape {
   if (to >= 0xe0000000 || to === 0) return r.is("link");
   const flags = view.getUint16(l3 + 6);
   r.fragment(flags & 0x1fff, (flags & 0x2000) !== 0);
-  return r.kind === "fragment" ? r : readTransport(r);
+  if (r.kind !== "fragment") return readTransport(r);
+  return [TCP, UDP, ICMP].includes(r.protocol) ? r : r.session();
 }
 
 /** Moves l4 behind the extension headers; what is wrong with them, or nothing. */
@@ -248,7 +258,7 @@ function ownedBy(bytes: Uint8Array, shape: Shape): Owned {
   const owned: Owned = { ranges: [], sums: [] };
   if (shape.kind === "not-ip" || shape.kind === "malformed") return owned;
   headerSum(shape, owned);
-  if (shape.kind === "link" || shape.kind === "other") return owned;
+  if (shape.kind === "link" || shape.kind === "session" || shape.kind === "icmp") return owned;
   addresses(shape, owned);
   if (shape.kind !== "fragment") transport(shape, "transport", owned);
   if (shape.kind === "error") quoteFields(bytes, shape, owned);

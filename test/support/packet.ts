@@ -74,6 +74,10 @@ export interface Icmp {
   seq?: number;
   checksum?: number;
 }
+export interface Session {
+  /** Number of a protocol that has no layer here; what follows is its payload. */
+  protocol: number;
+}
 
 type Layer =
   | { kind: "eth"; of: Eth }
@@ -84,6 +88,7 @@ type Layer =
   | { kind: "tcp"; of: Tcp }
   | { kind: "udp"; of: Udp }
   | { kind: "icmp"; of: Icmp }
+  | { kind: "session"; of: Session }
   | { kind: "payload"; of: Uint8Array };
 
 const NUMBER = { tcp: 6, udp: 17, icmp4: 1, icmp6: 58, fragment6: 44, none: 59 } as const;
@@ -141,6 +146,8 @@ function protocolOf(inner: Layer | undefined, v6: boolean): number {
       return NUMBER.fragment6;
     case "extension":
       return inner.of.type;
+    case "session":
+      return inner.of.protocol;
     default:
       return v6 ? NUMBER.none : 255;
   }
@@ -282,6 +289,8 @@ function layerBytes(layer: Layer, around: Around): Uint8Array {
       return udpBytes(layer.of, around);
     case "icmp":
       return icmpBytes(layer.of, around);
+    case "session":
+      return around.body;
     case "payload":
       return concat(layer.of, around.body);
   }
@@ -336,6 +345,10 @@ export class Packet {
 
   icmp(of: Icmp): Packet {
     return this.#with({ kind: "icmp", of });
+  }
+
+  session(of: Session): Packet {
+    return this.#with({ kind: "session", of });
   }
 
   payload(of: string | Uint8Array): Packet {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The conversations of packet tests: TCP, UDP and ICMP echo in one shape, so that a table has one row for all of them. The
-// opener uses one port (the identifier, for echo), the other side a fixed one.
+// The conversations of packet tests: TCP, UDP, ICMP echo and protocols without ports in one shape, so that a table has one row for
+// all of them. The opener uses one port (the identifier, for echo), the other side a fixed one.
 import { ALL_ON, TestDatapath } from "./datapath.ts";
 import { eth, type Packet } from "./packet.ts";
 import { type Both, MAC, PacketNode } from "./packet-node.ts";
@@ -58,10 +58,43 @@ export const PING: Transport = {
 
 export const TRANSPORTS: readonly Transport[] = [TCP, UDP, PING];
 
-/** Calls `make` for each family and transport, and gives all rows. */
-export function forAll<T>(make: (family: Family, transport: Transport) => T): T[] {
-  return FAMILIES.flatMap((family) => TRANSPORTS.map((transport) => make(family, transport)));
+/** A protocol whose packets between two addresses are one flow: it has no ports, or none that are looked at. */
+function session(name: string, number: number): Transport {
+  const say =
+    (text: string): Transport["open"] =>
+    (on) =>
+      on.session({ protocol: number }).payload(text);
+  return {
+    name,
+    proto: { 4: number, 6: number },
+    servicePort: 0,
+    open: say("first of it"),
+    more: say("more of it"),
+    answer: say("answer"),
+  };
 }
+
+export const GRE = session("GRE", 47);
+export const SESSIONS: readonly Transport[] = [
+  GRE,
+  session("IP in IP", 4),
+  session("ESP", 50),
+  session("AH", 51),
+  session("SCTP", 132),
+  session("protocol 253", 253),
+];
+
+/** Calls `make` for each family and each of these transports, and gives all rows. */
+export function forEach<T>(
+  transports: readonly Transport[],
+  make: (family: Family, transport: Transport) => T,
+): T[] {
+  return FAMILIES.flatMap((family) => transports.map((transport) => make(family, transport)));
+}
+
+/** The same with all that can be translated. */
+export const forAll = <T>(make: (family: Family, transport: Transport) => T): T[] =>
+  forEach(TRANSPORTS, make);
 
 /** From a pod to its device on the node. */
 export function fromPodA(family: Family, src: Both, dst: Both, ttl = 64): Packet {

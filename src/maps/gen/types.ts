@@ -123,7 +123,7 @@ export interface Datagram {
   dport: number;
   /** IP protocol of the datagram. */
   proto: number;
-  /** 1 if it may open a flow: UDP, ICMP echo request. */
+  /** Whether it opens a flow: 0 no, 1 an ICMP echo request, 2 any other but TCP. */
   opens: number;
 }
 
