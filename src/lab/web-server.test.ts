@@ -3,27 +3,19 @@
 import assert from "node:assert/strict";
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
-import { connect, createServer } from "node:net";
+import { type AddressInfo, connect } from "node:net";
 import { test } from "node:test";
-import { serveHttp, serveTcpEcho, serveUdpEcho } from "./web-server.ts";
+import { type Running, serveHttp, serveTcpEcho, serveUdpEcho } from "./web-server.ts";
 
-/** A port that was free a moment ago. */
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0);
-  await once(server, "listening");
-  const { port } = server.address() as { port: number };
-  server.close();
-  return port;
-}
+const portOf = (server: Running): number => (server.address() as AddressInfo).port;
 
 test("HTTP, TCP and UDP tell the caller's address and port", async (t) => {
-  const port = await freePort();
-  const echoPort = await freePort();
   const running = [
-    await serveHttp("w", port),
-    await serveTcpEcho("w", echoPort),
-    ...(await serveUdpEcho("w", ["127.0.0.1"], echoPort)),
+    await serveHttp("w", 0),
+    await serveTcpEcho("w", 0),
+    ...(await serveUdpEcho("w", ["127.0.0.1"], 0)),
   ];
+  const [port = 0, tcpPort = 0, udpPort = 0] = running.map(portOf);
   t.after(() => {
     for (const server of running) server.close();
   });
@@ -37,7 +29,7 @@ test("HTTP, TCP and UDP tell the caller's address and port", async (t) => {
   });
 
   await t.test("TCP", async () => {
-    const socket = connect(echoPort, "127.0.0.1");
+    const socket = connect(tcpPort, "127.0.0.1");
     let text = "";
     socket.on("data", (chunk) => {
       text += chunk;
@@ -55,7 +47,7 @@ test("HTTP, TCP and UDP tell the caller's address and port", async (t) => {
 
   await t.test("UDP", async () => {
     const socket = createSocket("udp4");
-    socket.send("hello", echoPort, "127.0.0.1");
+    socket.send("hello", udpPort, "127.0.0.1");
     const [message] = await once(socket, "message");
     const [head = "", echo] = String(message).split("\n");
     assert.deepEqual([JSON.parse(head).peerPort, echo], [socket.address().port, "hello"]);

@@ -3,7 +3,7 @@
 // standard library, so that a pod costs one small process.
 import { createSocket } from "node:dgram";
 import { createServer as createHttpServer } from "node:http";
-import { createServer, type Server } from "node:net";
+import { type AddressInfo, createServer, type Server } from "node:net";
 
 /** What a server of the lab answers, as one line of JSON. */
 export interface Sighting {
@@ -29,6 +29,7 @@ function line(sighting: Sighting): string {
 /** A server that listens. */
 export interface Running {
   close(): void;
+  address(): AddressInfo | string | null;
 }
 
 /** Listens for both families, or for IPv4 alone where the namespace has no IPv6. */

@@ -41,8 +41,8 @@ interface Datagram {
   port?: number;
 }
 
-/** Sends a datagram to an echo server until it comes back, as UDP's users do; 20 times at most, then it rejects. */
-function echoDatagram(netns: string, to: Datagram, tries = 20): Promise<Echoed> {
+/** Sends a datagram to an echo server until it comes back, as UDP's users do; 60 times at most, then it rejects. */
+function echoDatagram(netns: string, to: Datagram, tries = 60): Promise<Echoed> {
   const v6 = to.host.includes(":");
   const fd = datagramFd({ netns, host: to.source ?? (v6 ? "::" : "0.0.0.0"), port: to.port ?? 0 });
   to.prepare?.(fd);
