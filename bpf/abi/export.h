@@ -14,6 +14,7 @@ struct types {
 	enum device_flag device_flag;
 	enum remote_flag remote_flag;
 	enum sweep_mode sweep_mode;
+	enum fragment_fate fragment_fate;
 	enum event_kind event_kind;
 	struct flow_key flow_key;
 	struct flow flow;

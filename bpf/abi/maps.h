@@ -18,6 +18,8 @@
 #define RECENT_SLOTS 512
 /* As Cilium's: 0 to 31, and more. */
 #define RETRY_SLOTS 33
+/* 2.3 MiB, of which half is one sender's at most: two datagrams of 64 KiB at an MTU of 1500. */
+#define HELD_SLOTS 256
 
 struct flow_table {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -177,6 +179,27 @@ struct {
 	__type(key, struct datagram_key);
 	__type(value, struct datagram);
 } frag_datagrams SEC(".maps") DOC("Ports of fragmented datagrams whose first fragment came by lately. Only the data plane uses it.");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, HELD_SLOTS);
+	__type(key, __u32);
+	__type(value, struct held);
+} frag_held SEC(".maps") DOC("Later fragments that came before the first of their datagram and wait for it. Written by the data plane.");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, HELD_SLOTS);
+	__type(key, __u32);
+	__type(value, struct held_bytes);
+} frag_bytes SEC(".maps") DOC("The packets of frag_held, under the same numbers. Only the data plane uses it.");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 3);
+	__type(key, __u32);
+	__type(value, __u64);
+} frag_counts SEC(".maps") DOC("What became of fragments that had to wait; the index is enum fragment_fate. Written by the data plane, read by the agent.");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

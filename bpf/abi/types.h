@@ -11,6 +11,8 @@
 
 /* Of 64 ports each, as a word of reserved_ports has. */
 #define CROWD_CHUNKS 1024
+/* The largest packet of a device with jumbo frames. */
+#define HELD_BYTES 9216
 
 #define DOC(text) __attribute__((btf_decl_tag("doc:" text)))
 
@@ -109,7 +111,7 @@ struct datagram_key {
 	__be32 id DOC("identification in the IP header or the fragment header; of IPv4 it fills the first two bytes");
 	__u8 proto DOC("IP protocol; 0 for IPv6, whose later fragments do not always tell it");
 	__u8 pad[3] DOC("always 0");
-};
+} __attribute__((aligned(8)));
 
 struct datagram {
 	__be16 sport DOC("source port; for an ICMP echo request the identifier");
@@ -117,6 +119,25 @@ struct datagram {
 	__u8 proto DOC("IP protocol of the datagram");
 	__u8 opens DOC("whether it opens a flow: 0 no, 1 an ICMP echo request, 2 any other but TCP");
 	__u8 pad[2] DOC("always 0");
+	__u32 seen DOC("tick of the first fragment");
+};
+
+/* A later fragment that waits for the first of its datagram; its bytes stand under the same number in frag_bytes. */
+struct held {
+	struct datagram_key key DOC("the datagram that it is of");
+	__u32 since DOC("tick in which it came; 0 the place is free, 1 somebody is filling or emptying it");
+	__u32 marked DOC("tick in which a fragment was last held, in any place, of a datagram whose key hashes to this number");
+	__u32 refused DOC("tick in which a sender was last refused whose id ends with this number");
+	__u16 refused_to DOC("id of that sender");
+	__u16 endpoint DOC("id of the pod that sent it; 0 it came from the network");
+	__u32 ifindex DOC("device of the hook");
+	__u16 len DOC("bytes of the IP packet");
+	__u8 hook DOC("enum hook");
+	__u8 proto DOC("IP protocol, as the fragment tells it");
+};
+
+struct held_bytes {
+	__u8 bytes[HELD_BYTES] DOC("the IP packet, without link header");
 };
 
 struct counter {

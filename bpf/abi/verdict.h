@@ -88,9 +88,17 @@ enum remote_flag { REMOTE_FLAGS(ENUM_ROW) };
 #define SWEEP_MODES(X)                                                         \
 	X(1, SWEEP_INDEX, "through the index too, for entries that lost their record") \
 	X(2, SWEEP_MOVE, "nothing but to move what is in the table that is being drained") \
-	X(4, SWEEP_ADDRESSES, "also flows under an address that the node has lost")
+	X(4, SWEEP_ADDRESSES, "also flows under an address that the node has lost") \
+	X(8, SWEEP_FRAGMENTS, "nothing but fragments whose first has not come")
 
 enum sweep_mode { SWEEP_MODES(ENUM_ROW) };
+
+#define FRAGMENT_FATES(X)                                                      \
+	X(0, FRAGMENT_HELD, "held until the first fragment of its datagram comes") \
+	X(1, FRAGMENT_RELEASED, "sent on its way after the first")             \
+	X(2, FRAGMENT_ENDED, "given up: the first did not come")
+
+enum fragment_fate { FRAGMENT_FATES(ENUM_ROW) };
 
 #define EVENT_KINDS(X)                                                         \
 	X(1, EVENT_DROP, "drop")                                               \

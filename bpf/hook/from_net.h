@@ -15,8 +15,10 @@ static __always_inline int from_net_path(struct __sk_buff *skb, struct pkt *p)
 	bool deliver;
 	int verdict;
 
-	/* 1. What has no tuple is the stack's. */
-	datagram_find(p);
+	/* 1. What has no tuple is the stack's; a fragment whose first may yet tell of a pod is also kept for that. */
+	datagram_find(skb, p);
+	if (p->wait == WAIT_FIRST && bpf_map_lookup_elem(&node_addrs, &p->key.daddr))
+		return fragment_hold(skb, p, PASS);
 	if (!has_tuple(p) && p->shape != SHAPE_ICMP_ERROR)
 		return PASS;
 
@@ -39,7 +41,7 @@ static __always_inline int from_net_path(struct __sk_buff *skb, struct pkt *p)
 	if (flow_reply(p) == DIRECTION_REPLY) {
 		if (answers_redirected(p))
 			verdict = remember(skb, p, DELIVER);
-		return rewrite(skb, p) ? DROP : verdict;
+		return send(skb, p, verdict);
 	}
 
 	/* 5. For a local pod, under its own address: track who opened the flow. Else it is not ours. */

@@ -26,7 +26,7 @@ static __always_inline int from_pod_path(struct __sk_buff *skb, struct pkt *p)
 		return PASS;
 
 	/* 5. Part of a known flow? Then its translation stands. */
-	datagram_find(p);
+	datagram_find(skb, p);
 	if (has_tuple(p))
 		flow_find(p);
 	else
@@ -64,5 +64,5 @@ static __always_inline int from_pod_path(struct __sk_buff *skb, struct pkt *p)
 	if (route == ROUTE_NODE || (route == ROUTE_DEVICE && p->rule == MASQ_UNMANAGED))
 		return PASS;
 	verdict = remember(skb, p, route == ROUTE_POD ? DELIVER : FORWARD);
-	return rewrite(skb, p) ? DROP : verdict;
+	return send(skb, p, verdict);
 }

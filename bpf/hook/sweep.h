@@ -35,7 +35,7 @@ static long sweep_flow(void *table, struct flow_key *in_map, struct flow *f, str
 	if (!s->again)
 		result->visited++;
 	if (alive(seen, s->now)) {
-		if (owner_gone(f) || (s->addresses && address_gone(f))) {
+		if (owner_gone(f->endpoint) || (s->addresses && address_gone(f))) {
 			/* A packet may be at work on it: dead from now on, removed by the next walk. */
 			if (flow_swap(f, seen, expiry(s->now, 0)))
 				__sync_fetch_and_or(&s->ended, 1);
@@ -81,6 +81,42 @@ static __always_inline void sweep_replies(__u32 slot, struct sweeping *s)
 		bpf_for_each_map_elem(table, sweep_reply, s, 0);
 }
 
+static void tell_ended(const struct held *h)
+{
+	struct flow_event *event = CONFIG.events >= 1 && h->hook != HOOK_FROM_NET ? event_reserve() : NULL;
+
+	if (!event)
+		return;
+	__builtin_memset(event, 0, sizeof(*event));
+	event->time = bpf_ktime_get_ns();
+	event->saddr = h->key.saddr;
+	event->daddr = h->key.daddr;
+	event->xsaddr = h->key.saddr;
+	event->xdaddr = h->key.daddr;
+	event->ifindex = h->ifindex;
+	event->len = h->len + ETH_HLEN;
+	event->endpoint = h->endpoint;
+	event->kind = EVENT_DROP;
+	event->hook = h->hook;
+	event->reason = DROP_FRAG_NOT_FOUND;
+	event->rule = MASQ_POD;
+	event->proto = h->proto;
+	bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
+}
+
+/* Ends a fragment whose first has not come in time, or whose pod is gone. */
+static long sweep_held(void *map, __u32 *place, struct held *h, struct sweeping *s)
+{
+	__u32 since = held_since(h);
+
+	if (!held_late(h, since, s->now) && !(since > HELD_BUSY && owner_gone(h->endpoint) && held_take(h, since)))
+		return 0;
+	held_end(h);
+	tell_ended(h);
+	held_give(h, HELD_FREE);
+	return 0;
+}
+
 SEC("syscall")
 int sweep(struct sweep_result *result)
 {
@@ -96,6 +132,9 @@ int sweep(struct sweep_result *result)
 		move_all(result, s.now);
 		return 0;
 	}
+	bpf_for_each_map_elem(&frag_held, sweep_held, &s, 0);
+	if (result->mode & SWEEP_FRAGMENTS)
+		return 0;
 	sweep_flows(0, &s);
 	sweep_flows(1, &s);
 	if (s.ended) {

@@ -21,7 +21,7 @@ static __always_inline int to_net_path(struct __sk_buff *skb, struct pkt *p)
 		p->rule = MASQ_NEVER;
 		return PASS;
 	}
-	datagram_find(p);
+	datagram_find(skb, p);
 	keep_tuple(p);
 
 	/* 2. The node's own traffic: rules 1 and 2. */
@@ -67,7 +67,5 @@ static __always_inline int to_net_path(struct __sk_buff *skb, struct pkt *p)
 	}
 
 	/* 7. Translate; the stack has routed it and sends it, unless it goes another way. */
-	if (rewrite(skb, p))
-		return DROP;
-	return p->out_ifindex == ifindex ? PASS : DETOUR;
+	return send(skb, p, p->out_ifindex == ifindex ? PASS : DETOUR);
 }

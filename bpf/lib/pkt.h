@@ -12,6 +12,9 @@
 /* from_pod leaves this packet to netfilter's rules, which look for the bit (src/engine/masquerade/netfilter-plan.ts). */
 #define MARK_NETFILTER 0x00400000
 
+/* A fragment that was held, or the first that it waited for: comes by again, to be held no more. Never leaves the hook. */
+#define MARK_AGAIN 0x00800000
+
 #define TTL_LAST 1
 
 enum verdict {
@@ -20,6 +23,7 @@ enum verdict {
 	DELIVER,  /* pkt.out_ifindex, smac, dmac: into a local pod */
 	FORWARD,  /* pkt.out_ifindex, next_hop: out of a native device */
 	DETOUR,   /* the same for what the stack has forwarded already: its TTL stays */
+	AGAIN,    /* it is held, or comes by again with what was: counted then */
 };
 
 /* What kind of packet it is to the flow table. From SHAPE_FLOW on it has a tuple. */
@@ -44,6 +48,13 @@ enum fragment {
 	FRAGMENT_NONE,  /* a whole datagram */
 	FRAGMENT_FIRST, /* has the transport header */
 	FRAGMENT_LATER, /* has none: l4 is where its payload starts */
+};
+
+/* Between the fragments of a datagram (stage/held.h). */
+enum wait {
+	WAIT_NONE,
+	WAIT_FIRST, /* a later fragment whose first has not come by: may be held */
+	WAIT_LATER, /* a first one for which others may be held */
 };
 
 /* How the packet stands to its flow. */
@@ -83,6 +94,7 @@ struct pkt {
 	/* Set by owner (stage/flow.h), by flow_reply in from_net. */
 	__u16 endpoint;   /* id of the local pod whose flow it is, 0 the node or nobody */
 	__u16 endpoint_flags;
+	__u8 wait;        /* enum wait; set by datagram_find */
 	__u32 identity;   /* security identity of that pod */
 
 	/* Set by parse. */
@@ -118,6 +130,9 @@ static __always_inline int drop(struct pkt *p, enum drop_reason reason)
 	p->reason = reason;
 	return -1;
 }
+
+/* 1.02 s: a record's time is moved no more often, so a busy flow does not write to its cache line. */
+#define TICKS_SECOND 61
 
 /* Ticks of the clock that all records use. Jiffies advance with CLOCK_MONOTONIC, cost nothing (the JIT reads the variable;
  * CLOCK_MONOTONIC_COARSE costs 14 ns) and began at -300 s as 32 bits see it (INITIAL_JIFFIES, include/linux/jiffies.h).

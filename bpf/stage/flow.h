@@ -16,11 +16,11 @@ static __always_inline bool owner_holds(const struct flow *f, const struct pkt *
 	return f->endpoint == p->endpoint || f->endpoint == endpoint_id(opener);
 }
 
-/* Whether the pod that a record belongs to is gone. For walks over the table: 8 KiB of bits stay in the processor's cache, where
- * the lookup of the pod by its address costs as much as the walk. */
-static __always_inline bool owner_gone(const struct flow *f)
+/* Whether the pod of this id, to which a record belongs, is gone. For walks over the table: 8 KiB of bits stay in the processor's
+ * cache, where the lookup of the pod by its address costs as much as the walk. */
+static __always_inline bool owner_gone(__u32 id)
 {
-	__u32 id = f->endpoint, word = id >> 6;
+	__u32 word = id >> 6;
 	__u64 *bits;
 
 	if (!id)

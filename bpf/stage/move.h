@@ -101,7 +101,7 @@ static long move_flow(void *table, struct flow_key *in_map, struct flow *f, stru
 
 	if (spent(m))
 		return 1;
-	if (!alive(seen, m->now) || owner_gone(f)) {
+	if (!alive(seen, m->now) || owner_gone(f->endpoint)) {
 		entries = flow_bury(table, &key, f, seen, m->now);
 		if (entries > 0)
 			count_one(&m->entries_removed);

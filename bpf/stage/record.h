@@ -13,8 +13,6 @@
 #define FLOW_MOVING 1
 /* As FLOW_MOVING, and a packet has come meanwhile: the mover refreshes the record in its place. */
 #define FLOW_TOUCHED 2
-/* 61 ticks are 1.02 s: a record's time is moved no more often, so a busy flow does not write to its cache line. */
-#define TICKS_SECOND 61
 #define FLOW_CLOSED (FLOW_OPENER_FIN | FLOW_REPLIER_FIN)
 
 /* Read once: another CPU may change it between judging it and swapping it. */

@@ -17,6 +17,7 @@ import type { MapName, KeyOf as RowKeyOf, ValueOf as RowValueOf, Table, TableOf 
 import { prepareBpffs } from "./bpffs.ts";
 import { faults } from "./faults.ts";
 import { FlowTable } from "./flow-table.ts";
+import { HeldFragments } from "./held-fragments.ts";
 import type { TableSizes } from "./node-config.ts";
 import { OwnAddresses } from "./own-addresses.ts";
 import type { AgentPlan } from "./plan.ts";
@@ -68,6 +69,7 @@ export class DataPlane {
   readonly #asked = new Map<Kept, string>();
   /** Its size, its growth, its sweeps. */
   readonly flowTable: FlowTable;
+  readonly fragments: HeldFragments;
   #loaded: string;
   /** Loads; pinned maps are taken over with their entries. @throws the faults of the loader */
   constructor(options: DataPlaneOptions) {
@@ -81,6 +83,7 @@ export class DataPlane {
     });
     this.#loaded = JSON.stringify(options.config);
     this.flowTable = new FlowTable({ datapath: this.#datapath, max: options.sizes, log: options.log });
+    this.fragments = new HeldFragments({ datapath: this.#datapath, log: options.log });
     const keep = <N extends Kept>(name: N): Reconciler<KeyOf<N>, ValueOf<N>> =>
       new Reconciler(this.#datapath.table(name) as unknown as Table<KeyOf<N>, ValueOf<N>>);
     this.#reconcilers = {
@@ -297,6 +300,7 @@ export class DataPlane {
   /** Closes what this process holds; everything stays attached and pinned. */
   close(): void {
     this.flowTable.close();
+    this.fragments.close();
     for (const name of KEPT) this.#reconcilers[name].close();
     this.#datapath.close();
   }

@@ -7,6 +7,7 @@ import { statusReport } from "../agent/report.ts";
 import type { StatusReport } from "../agent/status.ts";
 import type { CidrCounts } from "../engine/ipam/plan.ts";
 import { countEntries, countFlows, type FlowCounts } from "../maps/fill.ts";
+import { type FragmentFates, NO_FATES } from "../maps/fragments.ts";
 import { MAPS } from "../maps/gen/maps.ts";
 import {
   ENDPOINTS_SHOWN,
@@ -57,6 +58,8 @@ export interface Sample {
   readonly ports: PortSample;
   /** New flows by the number of ports that were refused before. */
   readonly retries: Readonly<Record<RetryFamily, readonly number[]>>;
+  /** Fragments that came before the first of their datagram. */
+  readonly fragments: FragmentFates;
   readonly cidrs: readonly CidrCounts[];
   readonly sweepSeconds: number;
   /** Events that found the ring buffer full, since the maps were made. */
@@ -175,6 +178,7 @@ export async function readSample(agent: Agent): Promise<Sample> {
     ...readPorts(agent, ports),
     report: statusReport(agent),
     packets: dataPlane === undefined ? [] : readPackets(dataPlane),
+    fragments: dataPlane?.fragments.fates ?? NO_FATES,
     cidrs: agent.pods.cidrCounts(),
     sweepSeconds: (dataPlane?.flowTable.sweepState.totalMs ?? 0) / 1000,
     eventsLostInKernel: dataPlane === undefined ? 0 : readLost(dataPlane),

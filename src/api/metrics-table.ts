@@ -5,6 +5,7 @@
 import { directionOf } from "../maps/direction.ts";
 import { dropReasonText, Hook, hookText } from "../maps/gen/verdict.ts";
 import { counter, gauge, type Metric, one, type Read, type Reading } from "./metric.ts";
+import { FRAGMENTS } from "./metrics-fragments.ts";
 import { NAT } from "./metrics-nat.ts";
 import type { PacketCount, Sample } from "./metrics-sample.ts";
 
@@ -396,4 +397,4 @@ const AGENT: readonly Metric[] = [
 ];
 
 /** All metrics, in the order in which they are exported and documented. */
-export const METRICS: readonly Metric[] = [...CILIUM, ...NAT, ...DATA_PLANE, ...AGENT];
+export const METRICS: readonly Metric[] = [...CILIUM, ...NAT, ...FRAGMENTS, ...DATA_PLANE, ...AGENT];

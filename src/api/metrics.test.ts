@@ -129,6 +129,7 @@ function sample(drops: number, also: number, maps: string[]): Sample {
       ],
     },
     retries: { ipv4: [5, 2, 1], ipv6: [0, 0, 0] },
+    fragments: { held: 9, released: 5, ended: 3 },
     cidrs: [{ cidr: "fd00::/64", usable: 2n ** 64n, inUse: 1 }],
     sweepSeconds: 0.002,
     eventsLostInKernel: 0,
@@ -152,6 +153,20 @@ test("packets: forwarded ones count at their first hook, dropped ones at any", a
   assert.deepEqual(of("cilium_drop_count_total"), [["Invalid source ip", "EGRESS", 5]]);
   assert.deepEqual(of("cilium_drop_bytes_total"), [["Invalid source ip", "EGRESS", 500]]);
   assert.equal(of("hookline_hook_packets_total").length, 5);
+});
+
+test("fragments: what was held is released, given up, or waits", async () => {
+  const rows = await new Metrics(async () => sample(0, 0, [])).rows();
+  const of = rows.filter(({ name }) => name.startsWith("hookline_fragments_"));
+  assert.deepEqual(
+    of.map(({ name, labels, value }) => [name, labels.outcome, value]),
+    [
+      ["hookline_fragments_held_total", undefined, 9],
+      ["hookline_fragments_ended_total", "released", 5],
+      ["hookline_fragments_ended_total", "given_up", 3],
+      ["hookline_fragments_waiting", undefined, 1],
+    ],
+  );
 });
 
 test("ports: the busiest and the exhausted endpoints by name, retries as a histogram", async () => {

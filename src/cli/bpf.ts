@@ -3,6 +3,7 @@
 import type { Command } from "commander";
 import { addBpfEndpoint } from "./bpf-endpoint.ts";
 import { addBpfFlow } from "./bpf-flow.ts";
+import { addBpfFrag } from "./bpf-frag.ts";
 import { addBpfIpmasq } from "./bpf-ipmasq.ts";
 import { addBpfMap } from "./bpf-map.ts";
 import { addBpfMetrics } from "./bpf-metrics.ts";
@@ -14,6 +15,7 @@ export function addBpf(program: Command): void {
     .description("the data plane's maps, read from the kernel (no agent needed)");
   addBpfNat(group);
   addBpfFlow(group);
+  addBpfFrag(group);
   addBpfIpmasq(group);
   addBpfEndpoint(group);
   addBpfMap(group);

@@ -223,6 +223,11 @@ export class Datapath implements Disposable {
     return this.#runSweep(index | (addresses ? SweepMode.SWEEP_ADDRESSES : 0));
   }
 
+  /** Ends fragments that have waited too long for the first of their datagram. @throws Fault SWEEP_FAILED */
+  async sweepFragments(): Promise<void> {
+    await this.#runSweep(SweepMode.SWEEP_FRAGMENTS);
+  }
+
   /**
    * Writes flows that netfilter has translated into the flow table, not while tables are exchanged; gives how many of them neither
    * the flow nor the port was known to it.

@@ -107,6 +107,8 @@ export class JourneyNode implements AsyncDisposable {
   #describeNode(eth0: number): void {
     using devices = this.datapath.table("devices");
     devices.set(eth0, { addr4: NODE_ADDRESS[4], addr6: NODE_ADDRESS[6], mtu: 1500, flags: 0 });
+    using addresses = this.datapath.table("node_addrs");
+    for (const address of Object.values(NODE_ADDRESS)) addresses.set(address, eth0);
     using excluded = this.datapath.table("nonmasq_cidrs");
     for (const family of [4, 6] as const) {
       excluded.set(parsePrefix(CLUSTER_CIDR[family]), { rule: MasqueradeRule.MASQ_NATIVE_CIDR, source: 0 });
@@ -131,6 +133,9 @@ export class JourneyNode implements AsyncDisposable {
       mac: wiring.mac,
       hostMac: wiring.hostMac,
     };
+    using ids = this.datapath.table("endpoint_ids");
+    const [word, bit] = [Math.floor(IDS[name] / 64), BigInt(IDS[name] % 64)];
+    ids.set(word, (ids.get(word) ?? 0n) | (1n << bit));
     using endpoints = this.datapath.table("endpoints");
     using addresses = this.datapath.table("endpoint_addrs");
     endpoints.set(wiring.ifindex, endpoint);

@@ -8,8 +8,8 @@ import { listFlows } from "../../src/cli/flow-list.ts";
 import { type FlowRow, natLines } from "../../src/cli/flows.ts";
 import { openDatapath } from "../../src/loader/datapath.ts";
 import type { Flow, FlowKey } from "../../src/maps/gen/types.ts";
-import { FlowState, MasqueradeRule } from "../../src/maps/gen/verdict.ts";
-import { openInner } from "../../src/maps/table.ts";
+import { FlowState, Hook, MasqueradeRule } from "../../src/maps/gen/verdict.ts";
+import { openInner, openPinned } from "../../src/maps/table.ts";
 import { nowTicks } from "../../src/maps/ticks.ts";
 import { peersSeen } from "../support/ask.ts";
 import { AgentNode } from "../support/cni-node.ts";
@@ -105,6 +105,47 @@ test("bpf nat list prints Cilium's lines, of the flows that are asked for", asyn
   assert.deepEqual([source, destination], [v6, server], out);
   const created = /Created=.*$/.exec(out)?.[0];
   assert.equal(back, `TCP IN [${server}]:7 -> [fd00:20::11]:${seen} XLATE_DST [${v6}]:${port} ${created}`);
+});
+
+test("bpf frag list shows what waits for the first fragment of its datagram", async () => {
+  assert.deepEqual(JSON.parse(await cli("bpf", "frag", "list", "-o", "json")), []);
+  using held = openPinned(node.bpfRoot, "frag_held");
+  const empty = held.get(0);
+  assert.ok(empty);
+  // As if it had just come, whenever the agent looks.
+  const one = {
+    ...empty,
+    since: (nowTicks() + 10_000) >>> 0,
+    len: 1420,
+    hook: Hook.HOOK_FROM_POD,
+    proto: 17,
+  };
+  const [four, six] = ([4, 6] as const).map((family) => ({
+    saddr: address.web?.[family] ?? "",
+    daddr: INTERNET_ADDRESS[family],
+    id: family === 4 ? 0x1234_0000 : 0x1234,
+    proto: family === 4 ? 17 : 0,
+  }));
+  assert.ok(four && six);
+  held.set(3, { ...one, key: four, endpoint: 5 });
+  held.set(200, { ...one, key: six, endpoint: 0, hook: Hook.HOOK_FROM_NET });
+  const [first, second] = JSON.parse(await cli("bpf", "frag", "list", "-o", "json"));
+  const both = { proto: "UDP", id: 0x1234, bytes: 1420, waitsSeconds: 0 };
+  assert.deepEqual(first, {
+    ...both,
+    source: four.saddr,
+    destination: four.daddr,
+    hook: "from_pod",
+    endpoint: 5,
+  });
+  assert.deepEqual(second, {
+    ...both,
+    source: six.saddr,
+    destination: six.daddr,
+    hook: "from_net",
+    endpoint: 0,
+  });
+  for (const place of [3, 200]) held.set(place, empty);
 });
 
 test("a flush ends what the filter chooses and nothing else", async () => {

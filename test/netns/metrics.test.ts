@@ -14,8 +14,11 @@ import { FlowState } from "../../src/maps/gen/verdict.ts";
 import { openInner } from "../../src/maps/table.ts";
 import { thisMachine } from "../../tools/setup/needs.ts";
 import { ask, peersSeen } from "../support/ask.ts";
+import { FrameSocket } from "../support/cable.ts";
 import { AgentNode } from "../support/cni-node.ts";
+import { cut } from "../support/fragments.ts";
 import { buildTopology, INTERNET_ADDRESS, ip, NODE_ADDRESS, type Topology } from "../support/netns.ts";
+import { eth } from "../support/packet.ts";
 
 const HOOKLINE = join(import.meta.dirname, "../../src/bin/hookline.ts");
 const PORT = 9962;
@@ -104,6 +107,33 @@ for (const family of [4, 6] as const) {
       earlier.drops + 1,
     );
     ip(pod, [`address del ${wrong}/${family === 4 ? 32 : 128} dev eth0`]);
+  });
+}
+
+for (const family of [4, 6] as const) {
+  test(`IPv${family}: a fragment whose first never comes is held, then given up by the agent and counted as dropped`, async () => {
+    const labels = { reason: "First logical datagram fragment not found", direction: "EGRESS" };
+    const read = () =>
+      Promise.all([
+        metric("hookline_fragments_held_total"),
+        metric("hookline_fragments_ended_total", { outcome: "given_up" }),
+        metric("cilium_drop_count_total", labels),
+        metric("hookline_fragments_waiting"),
+      ]);
+    const [held = 0, ended = 0, dropped = 0] = await read();
+    const link = eth("02:00:00:00:00:01", "02:00:00:00:00:02");
+    const way = { link, src: endpoint[`ipv${family}`], dst: INTERNET_ADDRESS[family], id: 7 };
+    const [, later] = cut(
+      family,
+      way,
+      (on) => on.udp({ sport: 7, dport: 7 }).payload(new Uint8Array(1000)),
+      800,
+    );
+    using socket = new FrameSocket(pod, "eth0");
+    socket.send(later as Uint8Array);
+    await waitFor("the hold", async () => (await read())[0] === held + 1);
+    await waitFor("the end", async () => (await read())[1] === ended + 1);
+    assert.deepEqual(await read(), [held + 1, ended + 1, dropped + 1, 0]);
   });
 }
 

@@ -35,6 +35,8 @@ export interface Expectation {
   rule?: keyof typeof MasqueradeRule;
   /** Why it is dropped; then there is exactly one drop event and one count. */
   reason?: keyof typeof DropReason;
+  /** It waits for the first fragment of its datagram and is neither counted nor told; `copy`: it goes on as well. */
+  held?: true | "copy";
   /** Whether a new-flow event is told. Default: no. */
   fresh?: boolean;
   event?: Partial<FlowEvent>;
@@ -79,6 +81,7 @@ function judge(bench: Bench, row: Row): string[] {
   const hook = HOOK[row.hook];
   const reason = expect.reason === undefined ? DropReason.FORWARDED : DropReason[expect.reason];
   const before = datapath.counter(hook, reason);
+  const waited = waiting(bench);
   const bytes = row.packet.bytes();
   const result = datapath.run(row.hook, bytes, { ifindex: devices[row.device], ...row.options });
   const after = datapath.counter(hook, reason);
@@ -93,8 +96,10 @@ function judge(bench: Bench, row: Row): string[] {
   if (result.verdict !== "drop" && wanted !== "any") {
     lines.push(...differences(wanted.bytes(), result.packet));
   }
-  same("packets counted", 1n, after.packets - before.packets);
-  same("bytes counted", BigInt(bytes.length), after.bytes - before.bytes);
+  const counted = expect.held === true ? 0n : 1n;
+  same("packets counted", counted, after.packets - before.packets);
+  same("bytes counted", counted * BigInt(bytes.length), after.bytes - before.bytes);
+  same("fragments held", expect.held ? 1 : 0, waiting(bench) - waited);
   const silent = datapath.config.events === 0;
   const kinds = expect.reason ? [EventKind.EVENT_DROP] : expect.fresh ? [EventKind.EVENT_NEW_FLOW] : [];
   same("event kinds", silent ? "" : kinds.join(), events.map((event) => event.kind).join());
@@ -119,12 +124,33 @@ function judge(bench: Bench, row: Row): string[] {
   return lines;
 }
 
-/** Empties the flow table, its index, what is known of crowded endpoints, and the ring; the agent's maps are as at first. */
-export function reset({ datapath, restore }: Bench): void {
-  restore();
+/** Fragments that wait for the first of their datagram. */
+export function waiting({ datapath }: Bench): number {
+  return datapath
+    .table(MAPS.frag_held)
+    .entries()
+    .filter(([, { since }]) => since !== 0).length;
+}
+
+/** Nothing waits, and nothing has lately. */
+function clearHeld({ datapath }: Bench): void {
+  const table = datapath.table(MAPS.frag_held);
+  for (const [place, held] of table.entries())
+    if (held.since !== 0 || held.marked !== 0 || held.refused !== 0)
+      table.set(place, { ...held, since: 0, marked: 0, refused: 0 });
+}
+
+/**
+ * Empties the flow table, its index, what is known of crowded endpoints, what waits, and the ring; the agent's maps are as at
+ * first.
+ */
+export function reset(bench: Bench): void {
+  const { datapath } = bench;
+  bench.restore();
   datapath.flows.clear();
   datapath.replies.clear();
   datapath.table(MAPS.crowded).clear();
+  clearHeld(bench);
   datapath.table(MAPS.table_use).set(0, 0n);
   for (const id of [0, ENDPOINT_A, ENDPOINT_B]) datapath.table(MAPS.owners).zero(id);
   datapath.forget();

@@ -46,6 +46,8 @@ export interface Fragment6 {
   /** In bytes. */
   offset?: number;
   more?: boolean;
+  /** Next header. Default: what is built on it. */
+  next?: number;
 }
 export interface Tcp {
   sport: number;
@@ -196,7 +198,7 @@ function extensionBytes(of: Extension, { inner, body }: Around): Uint8Array {
 
 function fragment6Bytes(of: Fragment6, { inner, body }: Around): Uint8Array {
   const head = header(8, (view) => {
-    view.setUint8(0, protocolOf(inner, true));
+    view.setUint8(0, of.next ?? protocolOf(inner, true));
     view.setUint16(2, (of.offset ?? 0) | (of.more ? 1 : 0));
     view.setUint32(4, of.id ?? 0xabcd);
   });

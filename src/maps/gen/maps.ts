@@ -4,7 +4,7 @@
 import type { Address } from "../../base/addr.ts";
 import type { Prefix } from "../../base/prefix.ts";
 import { addressCodec, noCodec, prefixCodec, type MapRow, u32Codec, u64Codec } from "../codec.ts";
-import { type Counter, type Crowd, type Datagram, type DatagramKey, type Device, type Endpoint, type FlowKey, type Owner, type PrefixRule, type Recent, type Remote, type Scratch, counterCodec, crowdCodec, datagramCodec, datagramKeyCodec, deviceCodec, endpointCodec, flowCodec, flowKeyCodec, ownerCodec, prefixRuleCodec, recentCodec, remoteCodec, replyCodec, scratchCodec } from "./types.ts";
+import { type Counter, type Crowd, type Datagram, type DatagramKey, type Device, type Endpoint, type FlowKey, type Held, type HeldBytes, type Owner, type PrefixRule, type Recent, type Remote, type Scratch, counterCodec, crowdCodec, datagramCodec, datagramKeyCodec, deviceCodec, endpointCodec, flowCodec, flowKeyCodec, heldBytesCodec, heldCodec, ownerCodec, prefixRuleCodec, recentCodec, remoteCodec, replyCodec, scratchCodec } from "./types.ts";
 
 export const MAPS = {
   /** Packets and bytes; the index is 256 * enum hook + enum drop_reason. Written by the data plane. */
@@ -168,21 +168,66 @@ export const MAPS = {
       value: flowCodec,
     },
   } satisfies MapRow<number, number>,
+  /** The packets of frag_held, under the same numbers. Only the data plane uses it. */
+  frag_bytes: {
+    name: "frag_bytes",
+    doc: "The packets of frag_held, under the same numbers. Only the data plane uses it.",
+    layout: "int:0:4:__u32|bytes:0:9216:__u8[9216]",
+    type: 2,
+    typeName: "array",
+    keySize: 4,
+    valueSize: 9216,
+    maxEntries: 256,
+    flags: 0,
+    perCpu: false,
+    key: u32Codec,
+    value: heldBytesCodec,
+  } satisfies MapRow<number, HeldBytes>,
+  /** What became of fragments that had to wait; the index is enum fragment_fate. Written by the data plane, read by the agent. */
+  frag_counts: {
+    name: "frag_counts",
+    doc: "What became of fragments that had to wait; the index is enum fragment_fate. Written by the data plane, read by the agent.",
+    layout: "int:0:4:__u32|int:0:8:__u64",
+    type: 6,
+    typeName: "percpu_array",
+    keySize: 4,
+    valueSize: 8,
+    maxEntries: 3,
+    flags: 0,
+    perCpu: true,
+    key: u32Codec,
+    value: u64Codec,
+  } satisfies MapRow<number, bigint>,
   /** Ports of fragmented datagrams whose first fragment came by lately. Only the data plane uses it. */
   frag_datagrams: {
     name: "frag_datagrams",
     doc: "Ports of fragmented datagrams whose first fragment came by lately. Only the data plane uses it.",
-    layout: "saddr:0:16:struct addr,daddr:16:16:struct addr,id:32:4:__be32,proto:36:1:__u8|sport:0:2:__be16,dport:2:2:__be16,proto:4:1:__u8,opens:5:1:__u8",
+    layout: "saddr:0:16:struct addr,daddr:16:16:struct addr,id:32:4:__be32,proto:36:1:__u8|sport:0:2:__be16,dport:2:2:__be16,proto:4:1:__u8,opens:5:1:__u8,seen:8:4:__u32",
     type: 9,
     typeName: "lru_hash",
     keySize: 40,
-    valueSize: 8,
+    valueSize: 12,
     maxEntries: 8192,
     flags: 0,
     perCpu: false,
     key: datagramKeyCodec,
     value: datagramCodec,
   } satisfies MapRow<DatagramKey, Datagram>,
+  /** Later fragments that came before the first of their datagram and wait for it. Written by the data plane. */
+  frag_held: {
+    name: "frag_held",
+    doc: "Later fragments that came before the first of their datagram and wait for it. Written by the data plane.",
+    layout: "int:0:4:__u32|key:0:40:struct datagram_key,since:40:4:__u32,marked:44:4:__u32,refused:48:4:__u32,refused_to:52:2:__u16,endpoint:54:2:__u16,ifindex:56:4:__u32,len:60:2:__u16,hook:62:1:__u8,proto:63:1:__u8",
+    type: 2,
+    typeName: "array",
+    keySize: 4,
+    valueSize: 64,
+    maxEntries: 256,
+    flags: 0,
+    perCpu: false,
+    key: u32Codec,
+    value: heldCodec,
+  } satisfies MapRow<number, Held>,
   /** Who an address is: this node, other nodes, pods. Written by the agent from Kubernetes objects. */
   ipcache: {
     name: "ipcache",

@@ -115,7 +115,7 @@ export function writeCrowd(view: DataView, at: number, value: Crowd): void {
 
 export const crowdCodec: Codec<Crowd> = { size: CROWD_SIZE, read: readCrowd, write: writeCrowd };
 
-/** struct datagram, 8 bytes. */
+/** struct datagram, 12 bytes. */
 export interface Datagram {
   /** Source port; for an ICMP echo request the identifier. */
   sport: number;
@@ -125,17 +125,19 @@ export interface Datagram {
   proto: number;
   /** Whether it opens a flow: 0 no, 1 an ICMP echo request, 2 any other but TCP. */
   opens: number;
+  /** Tick of the first fragment. */
+  seen: number;
 }
 
-export const DATAGRAM_SIZE = 8;
+export const DATAGRAM_SIZE = 12;
 
 export function readDatagram(view: DataView, at: number): Datagram {
-  bound(view, at, DATAGRAM_SIZE);
   return {
     sport: view.getUint16(at, false),
     dport: view.getUint16(at + 2, false),
     proto: view.getUint8(at + 4),
     opens: view.getUint8(at + 5),
+    seen: view.getUint32(at + 8, true),
   };
 }
 
@@ -147,6 +149,7 @@ export function writeDatagram(view: DataView, at: number, value: Datagram): void
   view.setUint8(at + 5, u8(value.opens));
   view.setUint8(at + 6, 0);
   view.setUint8(at + 7, 0);
+  view.setUint32(at + 8, u32(value.seen), true);
 }
 
 export const datagramCodec: Codec<Datagram> = { size: DATAGRAM_SIZE, read: readDatagram, write: writeDatagram };
@@ -527,6 +530,84 @@ export function writeFlush(view: DataView, at: number, value: Flush): void {
 }
 
 export const flushCodec: Codec<Flush> = { size: FLUSH_SIZE, read: readFlush, write: writeFlush };
+
+/** struct held, 64 bytes. */
+export interface Held {
+  /** The datagram that it is of. */
+  key: DatagramKey;
+  /** Tick in which it came; 0 the place is free, 1 somebody is filling or emptying it. */
+  since: number;
+  /** Tick in which a fragment was last held, in any place, of a datagram whose key hashes to this number. */
+  marked: number;
+  /** Tick in which a sender was last refused whose id ends with this number. */
+  refused: number;
+  /** Id of that sender. */
+  refusedTo: number;
+  /** Id of the pod that sent it; 0 it came from the network. */
+  endpoint: number;
+  /** Device of the hook. */
+  ifindex: number;
+  /** Bytes of the IP packet. */
+  len: number;
+  /** enum hook. */
+  hook: number;
+  /** IP protocol, as the fragment tells it. */
+  proto: number;
+}
+
+export const HELD_SIZE = 64;
+
+export function readHeld(view: DataView, at: number): Held {
+  return {
+    key: readDatagramKey(view, at),
+    since: view.getUint32(at + 40, true),
+    marked: view.getUint32(at + 44, true),
+    refused: view.getUint32(at + 48, true),
+    refusedTo: view.getUint16(at + 52, true),
+    endpoint: view.getUint16(at + 54, true),
+    ifindex: view.getUint32(at + 56, true),
+    len: view.getUint16(at + 60, true),
+    hook: view.getUint8(at + 62),
+    proto: view.getUint8(at + 63),
+  };
+}
+
+export function writeHeld(view: DataView, at: number, value: Held): void {
+  bound(view, at, HELD_SIZE);
+  writeDatagramKey(view, at, value.key);
+  view.setUint32(at + 40, u32(value.since), true);
+  view.setUint32(at + 44, u32(value.marked), true);
+  view.setUint32(at + 48, u32(value.refused), true);
+  view.setUint16(at + 52, u16(value.refusedTo), true);
+  view.setUint16(at + 54, u16(value.endpoint), true);
+  view.setUint32(at + 56, u32(value.ifindex), true);
+  view.setUint16(at + 60, u16(value.len), true);
+  view.setUint8(at + 62, u8(value.hook));
+  view.setUint8(at + 63, u8(value.proto));
+}
+
+export const heldCodec: Codec<Held> = { size: HELD_SIZE, read: readHeld, write: writeHeld };
+
+/** struct held_bytes, 9216 bytes. */
+export interface HeldBytes {
+  /** The IP packet, without link header. */
+  bytes: Uint8Array;
+}
+
+export const HELD_BYTES_SIZE = 9216;
+
+export function readHeldBytes(view: DataView, at: number): HeldBytes {
+  return {
+    bytes: readBytes(view, at, 9216),
+  };
+}
+
+export function writeHeldBytes(view: DataView, at: number, value: HeldBytes): void {
+  bound(view, at, HELD_BYTES_SIZE);
+  writeBytes(view, at, 9216, value.bytes);
+}
+
+export const heldBytesCodec: Codec<HeldBytes> = { size: HELD_BYTES_SIZE, read: readHeldBytes, write: writeHeldBytes };
 
 /** struct owner, 8 bytes. */
 export interface Owner {

@@ -220,6 +220,8 @@ export const SweepMode = {
   SWEEP_MOVE: 2,
   /** Also flows under an address that the node has lost. */
   SWEEP_ADDRESSES: 4,
+  /** Nothing but fragments whose first has not come. */
+  SWEEP_FRAGMENTS: 8,
 } as const;
 export type SweepMode = (typeof SweepMode)[keyof typeof SweepMode];
 
@@ -228,6 +230,25 @@ export const sweepModeText: Readonly<Record<number, string>> = {
   1: "through the index too, for entries that lost their record",
   2: "nothing but to move what is in the table that is being drained",
   4: "also flows under an address that the node has lost",
+  8: "nothing but fragments whose first has not come",
+};
+
+/** enum fragment_fate. */
+export const FragmentFate = {
+  /** Held until the first fragment of its datagram comes. */
+  FRAGMENT_HELD: 0,
+  /** Sent on its way after the first. */
+  FRAGMENT_RELEASED: 1,
+  /** Given up: the first did not come. */
+  FRAGMENT_ENDED: 2,
+} as const;
+export type FragmentFate = (typeof FragmentFate)[keyof typeof FragmentFate];
+
+/** Texts of enum fragment_fate by number. */
+export const fragmentFateText: Readonly<Record<number, string>> = {
+  0: "held until the first fragment of its datagram comes",
+  1: "sent on its way after the first",
+  2: "given up: the first did not come",
 };
 
 /** enum event_kind. */
