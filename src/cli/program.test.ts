@@ -55,7 +55,7 @@ const completions: [words: string[], found: string[]][] = [
   [["bp"], ["bpf"]],
   [
     ["bpf", ""],
-    ["endpoint", "flow", "help", "ipmasq", "map", "metrics", "nat"],
+    ["endpoint", "flow", "frag", "help", "ipmasq", "map", "metrics", "nat"],
   ],
   [["bpf", "ct", "l"], ["list"]],
   [

@@ -178,11 +178,13 @@ function laterFragment(family: Family, src: string, dst: string, ttl: number): P
 }
 
 const fragments = FAMILIES.flatMap((f): Row[] => [
-  refusedFromPod(
-    `IPv${f} later fragment without its first to the internet`,
-    laterFragment(f, POD_A[f], INTERNET[f], 64),
-    "DROP_FRAG_NOT_FOUND",
-  ),
+  {
+    name: `IPv${f} later fragment without its first to the internet waits`,
+    hook: "from_pod",
+    device: "hla",
+    packet: laterFragment(f, POD_A[f], INTERNET[f], 64),
+    expect: { verdict: "drop", held: true },
+  },
   {
     name: `IPv${f} later fragment without its first to another node's pod is forwarded`,
     hook: "from_pod",
