@@ -22,7 +22,7 @@ const FIRST_SERVICE = 80;
 const MANY = 4096;
 /** The ring buffer of events takes about 30,000. */
 const NEW_AT_ONCE = 20_000;
-const NEW_TABLE = 262_144;
+const NEW_TABLE = 524_288;
 const SWEPT = 1_048_576;
 
 /** ns per packet: middle, least and most of the passes, the wrapper subtracted. */
@@ -34,7 +34,10 @@ export interface Cost {
 }
 
 export interface PacketCosts {
-  readonly costs: Record<Family, { out: Cost; back: Cost; outMany: Cost; backMany: Cost; fresh: Cost }>;
+  readonly costs: Record<
+    Family,
+    { out: Cost; back: Cost; outMany: Cost; backMany: Cost; fresh: Cost; apart: Cost }
+  >;
   readonly wrapperNs: number;
   readonly sweep: { readonly records: number; readonly liveMs: number };
 }
@@ -45,6 +48,8 @@ type HookRun = {
   family: Family;
   flows: number;
   next?: number;
+  /** Each packet goes to another port of the destination. */
+  apart?: boolean;
 };
 
 const middle = (list: readonly number[]): number => {
@@ -64,10 +69,10 @@ class Runner implements Disposable {
     this.#netns = netns;
   }
 
-  #aim(fd: number, { packet, family, flows, hook, next = 0 }: HookRun): void {
+  #aim(fd: number, { packet, family, flows, hook, next = 0, apart = false }: HookRun): void {
     const original = this.#object.map("original");
     original.keyView.setUint32(0, 0, true);
-    const words = [next, flows, family === 4 ? 34 : 54, hook === "from_net" ? 1 : 0];
+    const words = [next, flows, family === 4 ? 34 : 54, hook === "from_net" ? 1 : apart ? 2 : 0];
     words.forEach((word, at) => {
       original.valueView.setUint32(at * 4, word, true);
     });
@@ -142,12 +147,13 @@ function sample(
   // The flows that the others belong to; number 0 is the single one.
   runner.full({ hook: "from_pod", packet: first, family, flows: MANY }, MANY);
   runner.full(kinds.backMany, MANY);
-  const net: Record<keyof typeof kinds | "fresh", number[]> = {
+  const net: Record<keyof typeof kinds | "fresh" | "apart", number[]> = {
     out: [],
     back: [],
     outMany: [],
     backMany: [],
     fresh: [],
+    apart: [],
   };
   const wrapper: number[] = [];
   let next = MANY;
@@ -157,8 +163,11 @@ function sample(
       wrapper.push(empty);
       net[name].push(runner.full(run, repeat) - empty);
     }
-    const fresh: HookRun = { hook: "from_pod", packet: first, family, flows: 0xffff_ffff, next };
-    net.fresh.push(runner.full(fresh, NEW_AT_ONCE) - runner.empty(fresh, NEW_AT_ONCE));
+    for (const name of ["fresh", "apart"] as const) {
+      const one: HookRun = { hook: "from_pod", packet: first, family, flows: 0xffff_ffff, next };
+      const run = { ...one, apart: name === "apart" };
+      net[name].push(runner.full(run, NEW_AT_ONCE) - runner.empty(run, NEW_AT_ONCE));
+    }
     next += NEW_AT_ONCE;
   }
   const cost = (what: keyof typeof net): Cost => ({
@@ -173,6 +182,7 @@ function sample(
     outMany: cost("outMany"),
     backMany: cost("backMany"),
     fresh: cost("fresh"),
+    apart: cost("apart"),
     wrapper: middle(wrapper),
   };
 }

@@ -56,6 +56,7 @@ export function packetSection({ costs, wrapperNs, sweep }: PacketCosts): string 
     cells("established out, 4096 flows in turn", (family) => costs[family].outMany),
     cells("established back, 4096 flows in turn", (family) => costs[family].backMany),
     cells("first packet of a new flow", (family) => costs[family].fresh),
+    cells("the same, each to another port", (family) => costs[family].apart),
   ];
   return `## Packets
 
@@ -63,7 +64,8 @@ ${table(["TCP, ns per packet, median [min-max]", "IPv4", "IPv6"], rows)}
 
 The packet is put back before each run; that costs ${wrapperNs.toFixed(0)} ns, which is subtracted. With one busy flow most packets meet
 what the last one was told in the same tick; with 4096 in turn each asks for its endpoint, its flow and its route. The targets
-speak of one flow, as Cilium's figures do; with 4096 in turn Hookline is above them.
+speak of one flow, as Cilium's figures do; with 4096 in turn Hookline is above them. First packets to one port of a destination are
+told rule and route that the first of them found out in the tick; to another port each finds them out itself.
 
 A sweep of ${sweep.records} live flows takes ${sweep.liveMs.toFixed(0)} ms.`;
 }

@@ -16,6 +16,8 @@
 #define USE_ORPHAN 2
 /* 64 KiB on each processor. */
 #define RECENT_SLOTS 512
+/* 20 KiB on each processor. */
+#define WAY_SLOTS 256
 /* As Cilium's: 0 to 31, and more. */
 #define RETRY_SLOTS 33
 /* 2.3 MiB, of which half is one sender's at most: two datagrams of 64 KiB at an MTU of 1500. */
@@ -172,6 +174,13 @@ struct {
 	__type(key, __u32);
 	__type(value, struct recent);
 } recent SEC(".maps") DOC("What packets of the busiest flows were told in this tick, by a hash of their tuple. Only the data plane uses it.");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, WAY_SLOTS);
+	__type(key, __u32);
+	__type(value, struct way);
+} ways SEC(".maps") DOC("What first packets found out about their destinations in this tick, by a hash of the tuple without its source port. Only the data plane uses it.");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

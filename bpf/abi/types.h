@@ -173,6 +173,19 @@ struct recent {
 	__u8 pad DOC("always 0");
 };
 
+/* What a first packet that leaves under the node's address (rule 9) found out about its destination, for those of other flows of
+ * the pod to the same port in the rest of the tick. */
+struct way {
+	struct flow_key key DOC("the tuple as it arrived, source port 0");
+	struct addr next_hop DOC("next hop as struct bpf_redir_neigh holds it; an IPv4 address in the first 4 bytes");
+	__u32 next_hop_family DOC("address family of the next hop: 2 IPv4, 10 IPv6");
+	__u32 tick DOC("tick in which this was found out");
+	__u32 ifindex DOC("device that it came in by");
+	__u32 out_ifindex DOC("native device that it leaves by");
+	__u32 remote_identity DOC("security identity of the destination, 0 unknown");
+	__u32 mtu DOC("largest packet that may go that way");
+};
+
 /* A flow that netfilter has translated, for the program adopt. */
 struct adoption {
 	struct flow_key key DOC("the tuple as the opener, a local pod, sends it");

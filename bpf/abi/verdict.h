@@ -75,7 +75,8 @@ enum endpoint_flag { ENDPOINT_FLAGS(ENUM_ROW) };
 
 #define DEVICE_FLAGS(X)                                                        \
 	X(1, DEVICE_L3, "no link header (tun, WireGuard)")                     \
-	X(2, DEVICE_BY_SOURCE, "the node has routing rules: what the stack sends here by a pod's address may be due elsewhere")
+	X(2, DEVICE_BY_SOURCE, "the node has routing rules: what the stack sends here by a pod's address may be due elsewhere") \
+	X(4, DEVICE_ONE_WAY, "the only native device, and no route depends on a source port: flows to one port of a destination go one way, under one address")
 
 enum device_flag { DEVICE_FLAGS(ENUM_ROW) };
 

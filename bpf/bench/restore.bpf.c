@@ -22,7 +22,7 @@ struct original {
 	__u32 next;  /* number of the next packet */
 	__u32 flows; /* packets are numbered modulo this; 0: all are the same */
 	__u32 ports; /* offset of the source port */
-	__u32 back;  /* 1: answers, with the ports the other way round */
+	__u32 mode;  /* 1: answers, with the ports the other way round; 2: each packet to another port of the destination */
 	__u8 packet[PACKET_BYTES];
 };
 
@@ -52,8 +52,10 @@ int restore(struct __sk_buff *skb)
 	bpf_skb_store_bytes(skb, 0, o->packet, PACKET_BYTES, 0);
 	if (o->flows) {
 		__u32 n = o->next++ % o->flows;
-		__be16 opener = bpf_htons(FIRST_PORT + n % PORTS), service = bpf_htons(FIRST_SERVICE + n / PORTS);
-		__be16 ports[2] = { o->back ? service : opener, o->back ? opener : service };
+		__u32 low = n % PORTS, high = n / PORTS;
+		__be16 opener = bpf_htons(FIRST_PORT + (o->mode == 2 ? high : low));
+		__be16 service = bpf_htons(FIRST_SERVICE + (o->mode == 2 ? low : high));
+		__be16 ports[2] = { o->mode == 1 ? service : opener, o->mode == 1 ? opener : service };
 
 		bpf_skb_store_bytes(skb, o->ports, ports, sizeof(ports), 0);
 	}

@@ -11,13 +11,19 @@
  */
 #pragma once
 
-static __always_inline struct recent *recent_slot(const struct flow_key *key)
+/* The upper bits are well mixed. */
+static __always_inline __u32 key_hash(const struct flow_key *key)
 {
 	__u32 mixed = (__u32)key->sport << 16 | key->dport;
-	__u32 slot;
 
 	mixed ^= key->saddr.w[3] ^ key->daddr.w[3] * 5;
-	slot = mixed * 0x9e3779b1 >> 23;
+	return mixed * 0x9e3779b1;
+}
+
+static __always_inline struct recent *recent_slot(const struct flow_key *key)
+{
+	__u32 slot = key_hash(key) >> 23;
+
 	_Static_assert(RECENT_SLOTS == 1 << (32 - 23), "the upper bits are the slot");
 	return bpf_map_lookup_elem(&recent, &slot);
 }
@@ -109,4 +115,52 @@ __noinline int remember(struct __sk_buff *skb, struct pkt *p, int verdict)
 	r->verdict = verdict;
 	r->rule = p->rule;
 	return verdict;
+}
+
+/* First packets of a pod's flows to one port of a destination, whatever their own port, are told the same by the rules and, on
+ * DEVICE_ONE_WAY, by the routing table. What depends on the flow, its record and its port, is not remembered. Nor is its address,
+ * for a record outlives the tick: it is the device's of now, and there is no other device. Sets `key`; NULL if it is no such packet. */
+static __always_inline struct way *way_slot(struct flow_key *key, const struct pkt *p)
+{
+	__u32 slot;
+
+	_Static_assert(WAY_SLOTS == 1 << (32 - 24), "the upper bits are the slot");
+	if (CONFIG.masquerade_to_route_source || !(p->v6 ? CONFIG.masquerade_ipv6 : CONFIG.masquerade_ipv4))
+		return NULL;
+	if (!p->opens || p->direction != DIRECTION_NONE || p->shape != SHAPE_FLOW || p->fragment || p->ttl <= TTL_LAST ||
+	    (p->endpoint_flags & ENDPOINT_NO_MASQUERADE))
+		return NULL;
+	*key = p->key;
+	key->sport = 0;
+	slot = key_hash(key) >> 24;
+	return bpf_map_lookup_elem(&ways, &slot);
+}
+
+/* Sets what masquerade_rule and route_ask would find out; false if they must. */
+static __always_inline bool way_recall(struct __sk_buff *skb, struct pkt *p, const struct way *w, const struct flow_key *key)
+{
+	if (w->tick != p->now || w->ifindex != skb->ifindex || !key_equal(&w->key, key))
+		return false;
+	if (w->mtu && segment_bytes(skb, p) > w->mtu)
+		return false;
+	p->rule = MASQ_POD;
+	p->remote_identity = w->remote_identity;
+	p->out_ifindex = w->out_ifindex;
+	p->mtu = w->mtu;
+	p->next_hop.nh_family = w->next_hop_family;
+	__builtin_memcpy(p->next_hop.ipv6_nh, &w->next_hop, sizeof(w->next_hop));
+	return true;
+}
+
+/* Keeps the way of a packet to which rule 9 applies. */
+static __always_inline void way_keep(struct __sk_buff *skb, const struct pkt *p, struct way *w, const struct flow_key *key)
+{
+	w->key = *key;
+	__builtin_memcpy(&w->next_hop, p->next_hop.ipv6_nh, sizeof(w->next_hop));
+	w->next_hop_family = p->next_hop.nh_family;
+	w->tick = p->now;
+	w->ifindex = skb->ifindex;
+	w->out_ifindex = p->out_ifindex;
+	w->remote_identity = p->remote_identity;
+	w->mtu = p->mtu;
 }

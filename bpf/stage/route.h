@@ -87,20 +87,26 @@ static __always_inline bool leaves_as_node(const struct pkt *p)
 	return p->direction == DIRECTION_FORWARD && (p->state & FLOW_XSOURCE);
 }
 
-static __always_inline bool device_native(__u32 ifindex)
+static __always_inline struct device *device_native(__u32 ifindex)
 {
-	return bpf_map_lookup_elem(&devices, &ifindex) != NULL;
+	return bpf_map_lookup_elem(&devices, &ifindex);
 }
 
 /* Finds the way of the packet with destination xdaddr. Sets what enum route says, and without a flow the rule. */
 __noinline int route_find(struct __sk_buff *skb, struct pkt *p)
 {
+	struct device *device;
+	struct flow_key key;
+	struct way *way;
 	bool as_node;
 	struct addr to;
 	int route;
 
 	if (!p)
 		return ROUTE_STACK;
+	way = way_slot(&key, p);
+	if (way && way_recall(skb, p, way, &key))
+		return ROUTE_DEVICE;
 	to = p->xdaddr;
 	/* What was masqueraded left the node; asking for local pods again would cost every packet a lookup. */
 	if (!(p->state & FLOW_XSOURCE) && endpoint_at(p, &to))
@@ -111,9 +117,14 @@ __noinline int route_find(struct __sk_buff *skb, struct pkt *p)
 		masquerade_rule(p);
 	as_node = leaves_as_node(p);
 	route = route_ask(skb, p, as_node);
-	/* By another device it would leave as it is, and the node may have no way at all: then the pod's own counts. */
-	if (as_node && (route == ROUTE_NODE || (route == ROUTE_DEVICE && !device_native(p->out_ifindex))))
-		route = route_ask(skb, p, false);
+	if (as_node && route != ROUTE_STACK) {
+		device = route == ROUTE_DEVICE ? device_native(p->out_ifindex) : NULL;
+		/* By another device it would leave as it is, and the node may have no way at all: then the pod's own counts. */
+		if (!device)
+			route = route_ask(skb, p, false);
+		else if (way && (device->flags & DEVICE_ONE_WAY))
+			way_keep(skb, p, way, &key);
+	}
 	return route == ROUTE_DEVICE && p->ttl <= TTL_LAST ? ROUTE_STACK : route;
 }
 

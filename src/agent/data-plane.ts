@@ -54,6 +54,14 @@ export function reconcilerRow(status: ReconcileStatus): ReconcilerStatus {
   return { map, desired, realised, pending, errors, generation, failures: failures.slice(0, 20) };
 }
 
+function deviceValue({ addr4, addr6, mtu, layer3, bySource, oneWay }: NativeDevice): ValueOf<"devices"> {
+  const flags =
+    (layer3 ? DeviceFlag.DEVICE_L3 : 0) |
+    (bySource ? DeviceFlag.DEVICE_BY_SOURCE : 0) |
+    (oneWay ? DeviceFlag.DEVICE_ONE_WAY : 0);
+  return { addr4, addr6, mtu, flags };
+}
+
 /** One loaded data plane. Methods are synchronous unless they give a promise. */
 export class DataPlane {
   readonly #datapath: Datapath;
@@ -145,15 +153,7 @@ export class DataPlane {
     const own = this.#ownAddresses.update(plan.own, performance.now());
     this.#keep("node_addrs", [...own.addresses], (entry) => entry);
     this.#keep("reserved_ports", [...plan.reservedPorts.entries()], ([word, bits]) => [word, bits]);
-    this.#keep("devices", plan.devices, ({ ifindex, addr4, addr6, mtu, layer3, bySource }) => [
-      ifindex,
-      {
-        addr4,
-        addr6,
-        mtu,
-        flags: (layer3 ? DeviceFlag.DEVICE_L3 : 0) | (bySource ? DeviceFlag.DEVICE_BY_SOURCE : 0),
-      },
-    ]);
+    this.#keep("devices", plan.devices, (device) => [device.ifindex, deviceValue(device)]);
     this.#attachDevices(plan.devices);
     // Flows under an address that the node has lost, since the last plan or while no agent ran, end.
     if (own.lost) void this.flowTable.sweep(true);

@@ -42,7 +42,12 @@ function inputsOf(values: Record<string, string>): NetfilterInputs {
     ipcache: new Map(),
     podRanges: { cidrs: { 4: [parsePrefix("10.244.1.0/24")], 6: [parsePrefix("fd00:10:244:1::/64")] } },
   } as unknown as AgentPlan;
-  return { config: configOf(values), plan, facts: { links: [], routes: [], rulesBySource: false }, pods: [] };
+  return {
+    config: configOf(values),
+    plan,
+    facts: { links: [], routes: [], rulesBySource: false, routesBySourcePort: false },
+    pods: [],
+  };
 }
 
 const IPTABLES = { "enable-bpf-masquerade": "false" };

@@ -8,12 +8,14 @@ import type { Prefix } from "../base/prefix.ts";
 import { isPodDevice } from "../engine/endpoint/plan.ts";
 import type { NetworkFacts } from "../engine/route/facts.ts";
 import { diffRoutes, type RoutePlanEntry } from "../engine/route/plan.ts";
-import { applyRoutes, readNetworkFacts } from "../engine/route/read.ts";
+import { applyRoutes, hashesPorts, readNetworkFacts } from "../engine/route/read.ts";
 import { type NetworkChange, type NetworkMonitor, watchNetwork } from "../kernel/netlink/monitor.ts";
 import { RouteProtocol } from "../kernel/netlink/route.ts";
 import type { RtNetlink } from "../kernel/netlink/socket.ts";
 
 const QUIET_MS = 50;
+/** For the setting of which the kernel tells nobody (hashesPorts). */
+const POLL_MS = 500;
 
 const samePrefix = (a: Prefix, b: Prefix): boolean => a.length === b.length && a.address === b.address;
 
@@ -35,7 +37,9 @@ export class NodeNetwork {
   #timer: NodeJS.Timeout | undefined;
   #changed = false;
   #lost = false;
-  #facts: NetworkFacts = { links: [], routes: [], rulesBySource: false };
+  #facts: NetworkFacts = { links: [], routes: [], rulesBySource: false, routesBySourcePort: true };
+  #hashesPorts = false;
+  readonly #poll: NodeJS.Timeout;
   #routeFaults: readonly Fault[] = [];
 
   constructor(netlink: RtNetlink, events: NetworkEvents) {
@@ -44,6 +48,9 @@ export class NodeNetwork {
     // Opened before the first reading, so that nothing falls between.
     this.#monitor = watchNetwork(["link", "address", "route", "rule", "filter"]);
     void this.#follow();
+    this.#poll = setInterval(() => {
+      if (hashesPorts() !== this.#hashesPorts) this.#events.changed();
+    }, POLL_MS);
   }
 
   get facts(): NetworkFacts {
@@ -56,6 +63,7 @@ export class NodeNetwork {
 
   /** The facts of now. */
   read(): NetworkFacts {
+    this.#hashesPorts = hashesPorts();
     this.#facts = readNetworkFacts(this.#netlink);
     return this.#facts;
   }
@@ -74,6 +82,7 @@ export class NodeNetwork {
 
   close(): void {
     clearTimeout(this.#timer);
+    clearInterval(this.#poll);
     this.#monitor.close();
   }
 

@@ -37,6 +37,7 @@ const facts: NetworkFacts = {
     },
   ],
   rulesBySource: false,
+  routesBySourcePort: false,
 };
 const node = (name: string, last: number, cidrs: string[]): NodeSpec => ({
   name,

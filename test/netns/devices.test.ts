@@ -15,6 +15,8 @@ import { linkDetach } from "../../src/kernel/bpf.ts";
 import { hasTcx } from "../../src/kernel/features.ts";
 import { getLink, listLinks } from "../../src/kernel/netlink/link.ts";
 import { openRtNetlink } from "../../src/kernel/netlink/socket.ts";
+import { writeSysctl } from "../../src/kernel/sysctl.ts";
+import { DeviceFlag } from "../../src/maps/gen/verdict.ts";
 import { linkPin, openPin } from "../../src/maps/pins.ts";
 import { openInner, openPinned } from "../../src/maps/table.ts";
 import { ask, peersSeen } from "../support/ask.ts";
@@ -132,6 +134,24 @@ before(async () => {
   podAddress = added.address;
 });
 after(() => world?.[Symbol.asyncDispose]());
+
+test("the only device says whether a route depends on a source port: by rule, or among several next hops", async () => {
+  const told = (byPort: boolean) => (): boolean => {
+    using table = openPinned(node.bpfRoot, "devices");
+    return [...table.entries()].every(([, d]) => !(d.flags & DeviceFlag.DEVICE_ONE_WAY) === byPort);
+  };
+  const policy = (f: Family, value: number): unknown =>
+    writeSysctl(`net.ipv${f}.fib_multipath_hash_policy`, value, world.node);
+  const rule = (f: Family, verb: string): void => ip(world.node, [`rule ${verb} sport 7000 lookup main`], f);
+  await waitFor("none by port", told(false));
+  for (const f of FAMILIES) {
+    const changes = [() => policy(f, 1), () => policy(f, 0), () => rule(f, "add"), () => rule(f, "del")];
+    for (const [at, change] of changes.entries()) {
+      change();
+      await waitFor(`IPv${f} change ${at}`, told(at % 2 === 0));
+    }
+  }
+});
 
 describe("a second network card", () => {
   test("comes: pods leave by it under its own address, by the first as before", async () => {

@@ -342,11 +342,13 @@ export class TestDatapath implements Disposable {
     return { moved, removed, repliesRemoved, left };
   }
 
-  /** Ends the tick: what the data plane remembers of packets (map `recent`) is forgotten. */
+  /** Ends the tick: what the data plane remembers of packets (maps `recent` and `ways`) is forgotten. */
   forget(): void {
-    const recent = this.table(MAPS.recent);
-    for (const [slot, perCpu] of recent.entriesPerCpu()) {
-      if (perCpu.some((entry) => entry.tick !== 0)) recent.zero(slot);
+    for (const row of [MAPS.recent, MAPS.ways]) {
+      const table = this.table<number, { tick: number }>(row);
+      for (const [slot, perCpu] of table.entriesPerCpu()) {
+        if (perCpu.some((entry) => entry.tick !== 0)) table.zero(slot);
+      }
     }
   }
 

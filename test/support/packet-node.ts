@@ -14,7 +14,7 @@ import { openRtNetlink } from "../../src/kernel/netlink/socket.ts";
 import { withNetns } from "../../src/kernel/netns.ts";
 import { MAPS } from "../../src/maps/gen/maps.ts";
 import type { Endpoint } from "../../src/maps/gen/types.ts";
-import { MasqueradeRule, RemoteFlag } from "../../src/maps/gen/verdict.ts";
+import { DeviceFlag, MasqueradeRule, RemoteFlag } from "../../src/maps/gen/verdict.ts";
 import type { TestDatapath } from "./datapath.ts";
 import { ip, Topology } from "./netns.ts";
 
@@ -178,7 +178,7 @@ export class PacketNode implements AsyncDisposable {
       datapath.table(MAPS.endpoint_addrs).set(pod.addr4, pod);
       datapath.table(MAPS.endpoint_addrs).set(pod.addr6, pod);
     }
-    const native = { mtu: 1500, flags: 0 };
+    const native = { mtu: 1500, flags: DeviceFlag.DEVICE_ONE_WAY };
     datapath.table(MAPS.devices).set(eth0, { addr4: NODE[4], addr6: NODE[6], ...native });
     datapath.table(MAPS.devices).set(eth1, { addr4: NODE_ETH1[4], addr6: NODE_ETH1[6], ...native });
     for (const address of [NODE, ROUTE_SOURCE].flatMap((both) => [both[4], both[6]]))

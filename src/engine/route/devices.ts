@@ -20,6 +20,11 @@ export interface NativeDevice {
   readonly lacks: Readonly<Partial<Record<Family, string>>>;
   /** What the stack routes by a pod's address may be due elsewhere: NetworkFacts.rulesBySource. */
   readonly bySource: boolean;
+  /**
+   * It is the only one, and no route depends on a packet's source port (NetworkFacts.routesBySourcePort). Then a first packet may
+   * go the way of another a moment ago: were that another by now, its flow would still have the right address.
+   */
+  readonly oneWay: boolean;
 }
 
 export interface DevicePlan {
@@ -81,7 +86,7 @@ function candidates(facts: NetworkFacts): Link[] {
   return facts.links.filter((link) => !link.loopback && !isPodDevice(link.name));
 }
 
-function nativeDevice(link: Link, spec: DeviceSpec, facts: NetworkFacts): NativeDevice {
+function nativeDevice(link: Link, spec: DeviceSpec, facts: NetworkFacts, alone: boolean): NativeDevice {
   const addr4 = spec.ipv4 ? masqueradeAddress(link, 4, spec, facts) : NO_ADDRESS;
   const addr6 = spec.ipv6 ? masqueradeAddress(link, 6, spec, facts) : NO_ADDRESS;
   return {
@@ -96,6 +101,7 @@ function nativeDevice(link: Link, spec: DeviceSpec, facts: NetworkFacts): Native
       ...(spec.ipv6 && addr6 === NO_ADDRESS ? { 6: whyNone(link, 6) } : {}),
     },
     bySource: facts.rulesBySource,
+    oneWay: alone && !facts.routesBySourcePort,
   };
 }
 
@@ -132,7 +138,10 @@ export function planDevices(spec: DeviceSpec, facts: NetworkFacts): DevicePlan {
       }),
     );
   }
-  const devices = chosen.sort((a, b) => a.ifindex - b.ifindex).map((link) => nativeDevice(link, spec, facts));
+  const alone = chosen.length === 1;
+  const devices = chosen
+    .sort((a, b) => a.ifindex - b.ifindex)
+    .map((link) => nativeDevice(link, spec, facts, alone));
   const lacking = (family: Family, pick: (d: NativeDevice) => Address): void => {
     if (devices.length === 0 || devices.some((d) => pick(d) !== NO_ADDRESS)) return;
     const device = devices.map((d) => d.name).join(", ");

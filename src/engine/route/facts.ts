@@ -53,5 +53,7 @@ export interface NetworkFacts {
   readonly routes: readonly RouteFact[];
   /** Routing rules ask for a packet's source or the device that it came in by, so pods' packets may go other ways than the node's. */
   readonly rulesBySource: boolean;
+  /** A routing rule, or the choice among several next hops, asks for a packet's source port. */
+  readonly routesBySourcePort: boolean;
   readonly sourceRoutes?: readonly SourceRouteFact[];
 }

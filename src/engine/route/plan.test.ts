@@ -51,6 +51,7 @@ const facts: NetworkFacts = {
   ],
   routes: [route("0.0.0.0/0", 2, { gateway: "172.20.0.254" })],
   rulesBySource: false,
+  routesBySourcePort: false,
 };
 const node1 = node("node1", ["172.20.0.11", "fd00:20::11"], ["10.244.1.0/24", "fd00:10:244:1::/64"]);
 const node2 = node("node2", ["172.20.0.12", "fd00:20::12"], ["10.244.2.0/24", "fd00:10:244:2::/64"]);
@@ -119,6 +120,18 @@ test("devices: found by default route or node address, never a pod's or lo", () 
   assert.deepEqual(chosen([]), ["eth0 172.20.0.11 fd00:20::11"]);
   assert.deepEqual(chosen([], { ...facts, routes: [] }), ["eth0 172.20.0.11 fd00:20::11"]);
   assert.deepEqual(chosen(["hl+", "lo"]), []);
+});
+
+test("devices: one way if there is one, and no route depends on source ports", () => {
+  const [eth0, eth1] = ["eth0", "eth1"].map((name, i) => link(i + 2, name, [])) as [Link, Link];
+  const oneWay = (links: NetworkFacts["links"], routesBySourcePort: boolean): boolean[] =>
+    planDevices(
+      { patterns: ["eth+"], nodeAddresses: [], ipv4: true, ipv6: true },
+      { ...facts, links, routesBySourcePort },
+    ).devices.map((d) => d.oneWay);
+  assert.deepEqual(oneWay([eth0], false), [true]);
+  assert.deepEqual(oneWay([eth0], true), [false]);
+  assert.deepEqual(oneWay([eth0, eth1], false), [false, false]);
 });
 
 test("devices: patterns", () => {

@@ -14,6 +14,7 @@ import {
 } from "../../kernel/netlink/route.ts";
 import { listRules } from "../../kernel/netlink/rule.ts";
 import type { RtNetlink } from "../../kernel/netlink/socket.ts";
+import { readSysctl } from "../../kernel/sysctl.ts";
 import type { Link, LinkAddress, NetworkFacts, RouteFact } from "./facts.ts";
 import type { RouteChanges } from "./plan.ts";
 
@@ -63,14 +64,31 @@ function routeFacts({ destination, type, protocol, nextHops }: Route): RouteFact
   }));
 }
 
-/** The facts of the namespace that the socket was opened in. */
+/**
+ * Whether the kernel chooses among several next hops by ports (fib_multipath_hash_policy; 0: by addresses). The kernel tells
+ * nobody when that changes. Of the calling thread's namespace.
+ */
+export function hashesPorts(): boolean {
+  return ["ipv4", "ipv6"].some((family) => {
+    try {
+      return readSysctl(`net.${family}.fib_multipath_hash_policy`) !== "0";
+    } catch {
+      // A kernel without multipath routes, or without the family.
+      return false;
+    }
+  });
+}
+
+/** The facts of the namespace that the socket was opened in, which is the calling thread's. */
 export function readNetworkFacts(netlink: RtNetlink): NetworkFacts {
   const addresses = listAddresses(netlink);
   const routes = listRoutes(netlink);
+  const rules = listRules(netlink);
   return {
     links: listLinks(netlink).map((link) => linkFact(link, addresses)),
     routes: routes.flatMap(routeFacts),
-    rulesBySource: listRules(netlink).some((rule) => rule.bySource || rule.inDevice !== undefined),
+    rulesBySource: rules.some((rule) => rule.bySource || rule.inDevice !== undefined),
+    routesBySourcePort: hashesPorts() || rules.some((rule) => rule.bySourcePort),
     sourceRoutes: routes.flatMap(({ destination, source, nextHops }) =>
       source === undefined ? [] : nextHops.map(({ device }) => ({ destination, ifindex: device, source })),
     ),

@@ -237,14 +237,24 @@ test("a monitor tells of routing rules, and of filters and qdiscs that are taken
   nl.apply(addClsact(device), replaceFilter(place, program, "test"));
   closeSync(program);
   const ruled = (family: string, verb: string, from: string): void =>
-    withNetns(node, () => void execFileSync("ip", [family, "rule", verb, "from", from, "lookup", "11"]));
-  assert.ok(listRules(nl).every((rule) => !rule.bySource && rule.inDevice === undefined));
+    withNetns(node, () => {
+      for (const which of [
+        ["from", from],
+        ["ipproto", "tcp", "sport", "7000-7009"],
+      ])
+        execFileSync("ip", [family, "rule", verb, ...which, "lookup", "11"]);
+    });
+  assert.ok(
+    listRules(nl).every((rule) => !rule.bySource && rule.inDevice === undefined && !rule.bySourcePort),
+  );
   for (const [family, from] of [
     [4, "192.0.2.7"],
     [6, "2001:db8::7"],
   ] as const) {
     ruled(`-${family}`, "add", from);
-    assert.ok(listRules(nl).some((rule) => rule.family === family && rule.bySource));
+    const rules = listRules(nl).filter((rule) => rule.family === family);
+    assert.ok(rules.some((rule) => rule.bySource && !rule.bySourcePort));
+    assert.ok(rules.some((rule) => rule.bySourcePort && !rule.bySource));
     ruled(`-${family}`, "del", from);
   }
   nl.apply(deleteFilter(place));

@@ -7,7 +7,7 @@ import type { RtNetlink } from "./socket.ts";
 
 export const RTM_RULE = { new: 32, delete: 33, get: 34 } as const;
 
-const FRA = { inDevice: 3, priority: 6 } as const;
+const FRA = { inDevice: 3, priority: 6, sourcePorts: 23 } as const;
 const RULE_BYTES = 12;
 
 export interface RoutingRule {
@@ -18,6 +18,8 @@ export interface RoutingRule {
   readonly bySource: boolean;
   /** It asks for the device that the packet came in by: its name. */
   readonly inDevice: string | undefined;
+  /** It asks for the packet's source port. */
+  readonly bySourcePort: boolean;
 }
 
 /** A rule as a message of type RTM_NEWRULE or RTM_DELRULE tells it; undefined for other families. */
@@ -30,6 +32,7 @@ export function decodeRule(message: Message): RoutingRule | undefined {
     priority: attributes.u32(FRA.priority) ?? 0,
     bySource: message.view.getUint8(2) > 0,
     inDevice: attributes.text(FRA.inDevice),
+    bySourcePort: attributes.bytes(FRA.sourcePorts) !== undefined,
   };
 }
 

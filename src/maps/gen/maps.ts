@@ -4,7 +4,7 @@
 import type { Address } from "../../base/addr.ts";
 import type { Prefix } from "../../base/prefix.ts";
 import { addressCodec, noCodec, prefixCodec, type MapRow, u32Codec, u64Codec } from "../codec.ts";
-import { type Counter, type Crowd, type Datagram, type DatagramKey, type Device, type Endpoint, type FlowKey, type Held, type HeldBytes, type Owner, type PrefixRule, type Recent, type Remote, type Scratch, counterCodec, crowdCodec, datagramCodec, datagramKeyCodec, deviceCodec, endpointCodec, flowCodec, flowKeyCodec, heldBytesCodec, heldCodec, ownerCodec, prefixRuleCodec, recentCodec, remoteCodec, replyCodec, scratchCodec } from "./types.ts";
+import { type Counter, type Crowd, type Datagram, type DatagramKey, type Device, type Endpoint, type FlowKey, type Held, type HeldBytes, type Owner, type PrefixRule, type Recent, type Remote, type Scratch, type Way, counterCodec, crowdCodec, datagramCodec, datagramKeyCodec, deviceCodec, endpointCodec, flowCodec, flowKeyCodec, heldBytesCodec, heldCodec, ownerCodec, prefixRuleCodec, recentCodec, remoteCodec, replyCodec, scratchCodec, wayCodec } from "./types.ts";
 
 export const MAPS = {
   /** Packets and bytes; the index is 256 * enum hook + enum drop_reason. Written by the data plane. */
@@ -419,6 +419,21 @@ export const MAPS = {
     key: u32Codec,
     value: u64Codec,
   } satisfies MapRow<number, bigint>,
+  /** What first packets found out about their destinations in this tick, by a hash of the tuple without its source port. Only the data plane uses it. */
+  ways: {
+    name: "ways",
+    doc: "What first packets found out about their destinations in this tick, by a hash of the tuple without its source port. Only the data plane uses it.",
+    layout: "int:0:4:__u32|key:0:40:struct flow_key,next_hop:40:16:struct addr,next_hop_family:56:4:__u32,tick:60:4:__u32,ifindex:64:4:__u32,out_ifindex:68:4:__u32,remote_identity:72:4:__u32,mtu:76:4:__u32",
+    type: 6,
+    typeName: "percpu_array",
+    keySize: 4,
+    valueSize: 80,
+    maxEntries: 256,
+    flags: 0,
+    perCpu: true,
+    key: u32Codec,
+    value: wayCodec,
+  } satisfies MapRow<number, Way>,
 } as const;
 
 /** Name of a map, and of its pin. */

@@ -877,3 +877,52 @@ export function writeSweepResult(view: DataView, at: number, value: SweepResult)
 }
 
 export const sweepResultCodec: Codec<SweepResult> = { size: SWEEP_RESULT_SIZE, read: readSweepResult, write: writeSweepResult };
+
+/** struct way, 80 bytes. */
+export interface Way {
+  /** The tuple as it arrived, source port 0. */
+  key: FlowKey;
+  /** Next hop as struct bpf_redir_neigh holds it; an IPv4 address in the first 4 bytes. */
+  nextHop: Address;
+  /** Address family of the next hop: 2 IPv4, 10 IPv6. */
+  nextHopFamily: number;
+  /** Tick in which this was found out. */
+  tick: number;
+  /** Device that it came in by. */
+  ifindex: number;
+  /** Native device that it leaves by. */
+  outIfindex: number;
+  /** Security identity of the destination, 0 unknown. */
+  remoteIdentity: number;
+  /** Largest packet that may go that way. */
+  mtu: number;
+}
+
+export const WAY_SIZE = 80;
+
+export function readWay(view: DataView, at: number): Way {
+  return {
+    key: readFlowKey(view, at),
+    nextHop: readAddress(view, at + 40),
+    nextHopFamily: view.getUint32(at + 56, true),
+    tick: view.getUint32(at + 60, true),
+    ifindex: view.getUint32(at + 64, true),
+    outIfindex: view.getUint32(at + 68, true),
+    remoteIdentity: view.getUint32(at + 72, true),
+    mtu: view.getUint32(at + 76, true),
+  };
+}
+
+export function writeWay(view: DataView, at: number, value: Way): void {
+  bound(view, at, WAY_SIZE);
+  writeFlowKey(view, at, value.key);
+  writeAddress(view, at + 40, value.nextHop);
+  view.setUint32(at + 56, u32(value.nextHopFamily), true);
+  view.setUint32(at + 60, u32(value.tick), true);
+  view.setUint32(at + 64, u32(value.ifindex), true);
+  view.setUint32(at + 68, u32(value.outIfindex), true);
+  view.setUint32(at + 72, u32(value.remoteIdentity), true);
+  view.setUint32(at + 76, u32(value.mtu), true);
+}
+
+export const wayCodec: Codec<Way> = { size: WAY_SIZE, read: readWay, write: writeWay };

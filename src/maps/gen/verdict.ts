@@ -188,6 +188,8 @@ export const DeviceFlag = {
   DEVICE_L3: 1,
   /** The node has routing rules: what the stack sends here by a pod's address may be due elsewhere. */
   DEVICE_BY_SOURCE: 2,
+  /** The only native device, and no route depends on a source port: flows to one port of a destination go one way, under one address. */
+  DEVICE_ONE_WAY: 4,
 } as const;
 export type DeviceFlag = (typeof DeviceFlag)[keyof typeof DeviceFlag];
 
@@ -195,6 +197,7 @@ export type DeviceFlag = (typeof DeviceFlag)[keyof typeof DeviceFlag];
 export const deviceFlagText: Readonly<Record<number, string>> = {
   1: "no link header (tun, WireGuard)",
   2: "the node has routing rules: what the stack sends here by a pod's address may be due elsewhere",
+  4: "the only native device, and no route depends on a source port: flows to one port of a destination go one way, under one address",
 };
 
 /** enum remote_flag. */
