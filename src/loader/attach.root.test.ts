@@ -99,7 +99,7 @@ const modes = [
 ] as const;
 
 for (const [title, attach, mode, skip] of modes) {
-  test(`${title}: no packet slips through ${SWAPS} swaps`, { skip, timeout: 60_000 }, async () => {
+  test(`${title}: no packet slips through ${SWAPS} swaps`, { skip, timeout: 120_000 }, async () => {
     using attacher = new Attacher({ bpfRoot: bpffs, netns, mode });
     attacher[attach](device, () => pass);
     await untilTraffic();

@@ -221,7 +221,7 @@ for (const [name, configOf] of endpoints) {
         allowWatchBookmarks: "true",
         sendInitialEvents: "true",
         resourceVersionMatch: "NotOlderThan",
-        timeoutSeconds: "1",
+        timeoutSeconds: "2",
       });
       await waitFor("the end of the watch", watch.ended);
       const types = watch.seen.map((event) => event.type);

@@ -70,7 +70,7 @@ export function kubectl(
     const child = execFile(
       path,
       [...args],
-      { env, timeout: options.timeoutMs ?? 30_000 },
+      { env, timeout: options.timeoutMs ?? 60_000 },
       (error, stdout, stderr) => {
         const code = error ? Number((error as { code?: number }).code ?? 1) : 0;
         resolve({ code, stdout, stderr });

@@ -217,7 +217,7 @@ for (const { name, path, why } of binaries) {
     });
 
     test("wait returns when the condition holds", async () => {
-      const waiting = ok("wait --for=condition=Ready pod/web --timeout=20s");
+      const waiting = ok("wait --for=condition=Ready pod/web --timeout=60s");
       await patchStatus("/api/v1/namespaces/default/pods/web", {
         phase: "Running",
         podIP: "10.244.1.5",

@@ -184,7 +184,7 @@ describe(`lab ${lab}`, () => {
     const child = startHookline([...node1, "monitor", "-o", "json", "--from", "pod-1-1", "--port", "80"]);
     const lines = createInterface({ input: child.stdout as NodeJS.ReadableStream });
     try {
-      const line = once(lines, "line", { signal: AbortSignal.timeout(15_000) });
+      const line = once(lines, "line", { signal: AbortSignal.timeout(60_000) });
       const request = setInterval(() => curl("pod-1-1", "http://198.51.100.10/").catch(() => undefined), 500);
       const [text] = await line.finally(() => clearInterval(request));
       const flow = JSON.parse(text);

@@ -198,7 +198,7 @@ test("more requests than fit into one send", () => {
 });
 
 test("a monitor tells of links, addresses and routes, and ends when closed", {
-  timeout: 10_000,
+  timeout: 60_000,
 }, async () => {
   using monitor = watchNetwork(["link", "address", "route"], node);
   nl.apply(addVeth({ name: "hlt0", up: true }, { name: "hlt1" }), setLink("hlt1", { up: true }));
@@ -224,7 +224,7 @@ test("a monitor tells of links, addresses and routes, and ends when closed", {
 });
 
 test("a monitor tells of routing rules, and of filters and qdiscs that are taken off", {
-  timeout: 10_000,
+  timeout: 60_000,
 }, async () => {
   using monitor = watchNetwork(["rule", "filter"], node);
   nl.apply(addVeth({ name: "hlt0", up: true }, { name: "hlt1" }));
@@ -272,7 +272,7 @@ test("a monitor tells of routing rules, and of filters and qdiscs that are taken
     assert.ok(seen.includes(wanted), `${wanted} in ${seen.join(" ")}`);
 });
 
-test("a monitor that is not read says that it lost changes", { timeout: 10_000 }, async () => {
+test("a monitor that is not read says that it lost changes", { timeout: 60_000 }, async () => {
   using monitor = watchNetwork(["route"], node);
   nl.apply(addVeth({ name: "hlt0", up: true }, { name: "hlt1" }), setLink("hlt1", { up: true }));
   const device = getLink(nl, "hlt0").index;
