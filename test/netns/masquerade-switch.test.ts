@@ -204,7 +204,7 @@ test("what cannot be written is told, the mode before stays in force, and the ne
   await node.iptables(4, "-t", "nat", "-D", "POSTROUTING", "1");
   await node.ipset("destroy", "hookline-pods-4");
   await waitFor("iptables mode", async () => (await node.status()).masquerading.mode === "IPTables", {
-    timeoutMs: 35_000,
+    timeoutMs: 90_000,
   });
   assert.deepEqual((await node.status()).faults, []);
   assert.deepEqual(await seen(), NODE);
