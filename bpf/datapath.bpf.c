@@ -54,6 +54,7 @@ const volatile struct texts TEXTS SEC(".rodata.texts");
 #include "stage/open.h"
 #include "stage/route.h"
 #include "stage/move.h"
+#include "stage/refuse.h"
 
 /* One story per attach point. */
 #include "hook/finish.h"

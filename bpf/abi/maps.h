@@ -14,6 +14,10 @@
 #define USE_RECORDS 0
 #define USE_SIZE 1
 #define USE_ORPHAN 2
+/* Entries of resets. */
+#define RESETS_ALLOWED 0
+#define RESETS_IPV4 1
+#define RESETS_IPV6 2
 /* 64 KiB on each processor. */
 #define RECENT_SLOTS 512
 /* 20 KiB on each processor. */
@@ -221,6 +225,13 @@ struct {
 	__type(key, __u32);
 	__type(value, __u64);
 } events_lost SEC(".maps") DOC("Events that found the ring buffer full. Written by the data plane, read by the agent and the CLI.");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 3);
+	__type(key, __u32);
+	__type(value, __u64);
+} resets SEC(".maps") DOC("TCP RSTs with which pods are told that nobody knows their connection: 0 whether any may be sent, 0 no, written by the loader and the agent; 1 those sent over IPv4 and 2 over IPv6, written by the data plane.");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);

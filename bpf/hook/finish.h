@@ -17,7 +17,7 @@ static __always_inline int finish(struct __sk_buff *skb, struct pkt *p, int verd
 	} else if (verdict == FORWARD || verdict == DETOUR) {
 		skb->mark |= MARK_DECIDED;
 		code = bpf_redirect_neigh(p->out_ifindex, &p->next_hop, sizeof(p->next_hop), 0);
-	} else if (verdict == DROP || verdict == AGAIN) {
+	} else if (verdict != PASS) {
 		code = TC_ACT_SHOT;
 		if (p->reason == DROP_FRAG_NOT_FOUND)
 			verdict = fragment_hold(skb, p, DROP);
@@ -26,5 +26,5 @@ static __always_inline int finish(struct __sk_buff *skb, struct pkt *p, int verd
 		count(p->hook, p->reason, skb->len);
 	if ((p->reason && CONFIG.events >= 1) || (p->fresh && CONFIG.events >= 2))
 		tell(skb, p, p->reason ? EVENT_DROP : EVENT_NEW_FLOW);
-	return code;
+	return verdict == REFUSE ? refuse(skb, p) : code;
 }

@@ -55,7 +55,7 @@ static __always_inline int from_pod_path(struct __sk_buff *skb, struct pkt *p)
 		if (route != ROUTE_DEVICE)
 			masquerade_no(p, MASQ_LOCAL);
 		else if (masquerade(p))
-			return DROP;
+			return p->reason == DROP_CT_CANT_CREATE && p->key.proto == IPPROTO_TCP ? REFUSE : DROP;
 		if (p->opens && flow_open(skb, p))
 			return DROP;
 	}

@@ -24,6 +24,7 @@ enum verdict {
 	FORWARD,  /* pkt.out_ifindex, next_hop: out of a native device */
 	DETOUR,   /* the same for what the stack has forwarded already: its TTL stays */
 	AGAIN,    /* it is held, or comes by again with what was: counted then */
+	REFUSE,   /* DROP, and the pod that sent it is told by a TCP RST */
 };
 
 /* What kind of packet it is to the flow table. From SHAPE_FLOW on it has a tuple. */

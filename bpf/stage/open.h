@@ -170,8 +170,9 @@ __noinline int flow_open(struct __sk_buff *skb, struct pkt *p)
 }
 
 /* For an opener's packet that leaves by a native device though its flow stayed with the node's stack so far: its destination was
- * the node's, or its device was not ours. Untranslated it would leak, so the record ends and the packet is decided about as a
- * first one. A TCP connection by a device that has become ours goes on as it is.
+ * the node's, or its device was not ours. Untranslated it would leak, so it is decided about as one without a record. If it opens
+ * the flow anew the record ends; that of a TCP connection lives on, so that the connection does when the address comes back to the
+ * node. A TCP connection by a device that has become ours goes on as it is.
  */
 __noinline int flow_strayed(struct pkt *p)
 {
@@ -182,7 +183,7 @@ __noinline int flow_strayed(struct pkt *p)
 	if (!p || (p->rule != MASQ_LOCAL && (p->rule != MASQ_UNMANAGED || !p->opens)))
 		return 0;
 	key = p->key;
-	for (slot = 0; slot < 2; slot++) {
+	for (slot = 0; slot < 2 && p->opens; slot++) {
 		f = flow_in(slot, &key);
 		if (f && flow_take(f, flow_expires(f)))
 			flow_remove(f, &key, p->now);

@@ -282,6 +282,7 @@ export class Agent {
     if (!known.fromState) this.#save(known.nodes);
     this.#announceReady();
     void this.masquerade.settle(mode);
+    this.dataPlane?.permitResets();
   }
 
   /** Loads the data plane at first, and again when an option of it has changed. */

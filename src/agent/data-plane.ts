@@ -13,6 +13,7 @@ import type { NodeConfig } from "../maps/gen/config.ts";
 import { MAPS } from "../maps/gen/maps.ts";
 import { DeviceFlag, RemoteFlag } from "../maps/gen/verdict.ts";
 import { Reconciler, type ReconcileStatus } from "../maps/reconcile.ts";
+import { permitResets } from "../maps/resets.ts";
 import type { MapName, KeyOf as RowKeyOf, ValueOf as RowValueOf, Table, TableOf } from "../maps/table.ts";
 import { prepareBpffs } from "./bpffs.ts";
 import { faults } from "./faults.ts";
@@ -254,6 +255,18 @@ export class DataPlane {
   /** Writes flows that netfilter has translated into the flow table; gives how many it did not know yet. */
   adopt(flows: readonly AdoptedFlow[]): Promise<number> {
     return this.#datapath.adopt(flows);
+  }
+
+  /**
+   * From now on pods may be told of connections that nobody knows, if all that decides about packets is in the maps. Every load
+   * of programs takes it back. Called when a plan is in force and netfilter's connections have been taken over.
+   */
+  permitResets(): void {
+    using table = this.#datapath.table("resets");
+    permitResets(
+      table,
+      this.reconcilers().every(({ pending }) => pending === 0),
+    );
   }
 
   isAttached(ifindex: number): boolean {

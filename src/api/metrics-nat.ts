@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Metrics of the ports of translated flows: how many were refused before one was found, who is near the end of them, towards
-// whom there were none. At most 32 remote endpoints have series of their own.
+// Metrics of translation: how many ports were refused before a flow got one, which remote endpoints are near the end of them,
+// towards whom there were none; connections of which nothing is known any more. At most 32 remote endpoints have series of
+// their own.
 import type { RemoteEndpoint } from "../maps/port-use.ts";
 import { RETRY_FAMILIES } from "../maps/retries.ts";
 import { formatEnd } from "../observe/decode.ts";
@@ -49,5 +50,11 @@ export const NAT: readonly Metric[] = [
     "family",
     "Ports that were refused before a new flow got one; beyond the last bound also flows that got none.",
     buckets,
+  ),
+  counter(
+    "hookline_tcp_resets_total",
+    "family",
+    "TCP segments of pods that were dropped (138) and answered by a RST: nobody knows their connection.",
+    ({ resets }) => RETRY_FAMILIES.map((family): Reading => [resets[family], family]),
   ),
 ];

@@ -16,6 +16,7 @@ import {
   type PortUse,
   portRefusals,
 } from "../maps/port-use.ts";
+import { type ResetCounts, readResets } from "../maps/resets.ts";
 import { RETRY_FAMILIES, RETRY_MAPS, type RetryFamily, readRetries } from "../maps/retries.ts";
 import { findInner, type MapName, type OuterName, type Table } from "../maps/table.ts";
 import { nowTicks } from "../maps/ticks.ts";
@@ -62,6 +63,8 @@ export interface Sample {
   readonly fragments: FragmentFates;
   readonly cidrs: readonly CidrCounts[];
   readonly sweepSeconds: number;
+  /** RSTs to pods, since the map was made. */
+  readonly resets: ResetCounts;
   /** Events that found the ring buffer full, since the maps were made. */
   readonly eventsLostInKernel: number;
   /** Events that a listener of the socket was too slow for. */
@@ -148,6 +151,11 @@ function readLost(dataPlane: DataPlane): number {
   return sum(table.getPerCpu(0));
 }
 
+function countResets(dataPlane: DataPlane): ResetCounts {
+  using table = dataPlane.table("resets");
+  return readResets(table);
+}
+
 function readPorts(agent: Agent, counts: PortCounts): Pick<Sample, "ports" | "retries"> {
   const { dataPlane } = agent;
   const range = agent.config.config?.["masquerade-port-range"];
@@ -181,6 +189,7 @@ export async function readSample(agent: Agent): Promise<Sample> {
     fragments: dataPlane?.fragments.fates ?? NO_FATES,
     cidrs: agent.pods.cidrCounts(),
     sweepSeconds: (dataPlane?.flowTable.sweepState.totalMs ?? 0) / 1000,
+    resets: dataPlane === undefined ? { ipv4: 0, ipv6: 0 } : countResets(dataPlane),
     eventsLostInKernel: dataPlane === undefined ? 0 : readLost(dataPlane),
     eventsUnread: agent.flows.unread,
     configFaults: agent.config.faults.length,

@@ -132,6 +132,7 @@ function sample(drops: number, also: number, maps: string[]): Sample {
     fragments: { held: 9, released: 5, ended: 3 },
     cidrs: [{ cidr: "fd00::/64", usable: 2n ** 64n, inUse: 1 }],
     sweepSeconds: 0.002,
+    resets: { ipv4: 4, ipv6: 6 },
     eventsLostInKernel: 0,
     eventsUnread: 0,
     configFaults: 0,

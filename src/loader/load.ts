@@ -11,6 +11,7 @@ import { missingFeatures, probe } from "../kernel/features.ts";
 import { allocate, duplicate, refused } from "../kernel/ffi.ts";
 import { BpfObject, type ObjectMap, takeMessages } from "../kernel/libbpf.ts";
 import { type NodeConfig, nodeConfigCodec } from "../maps/gen/config.ts";
+import { MAPS } from "../maps/gen/maps.ts";
 import {
   makePinFolders,
   mapPin,
@@ -21,7 +22,8 @@ import {
   unpin,
   writeLayout,
 } from "../maps/pins.ts";
-import type { MapName } from "../maps/table.ts";
+import { permitResets } from "../maps/resets.ts";
+import { type MapName, Table } from "../maps/table.ts";
 import { faults } from "./faults.ts";
 import { fillFirstSlot, makeTemplate } from "./inner-tables.ts";
 import { carryOver, judgePin, layoutOf, type Renewal } from "./renew.ts";
@@ -228,12 +230,22 @@ function take(
     if (missing)
       throw faults.OBJECT_LAYOUT({ path: options.objectPath, why: `it has no program ${missing}` });
     pinProgram(options.bpfRoot, PINNED_PROGRAM, programs.get(PINNED_PROGRAM) ?? -1);
+    withholdResets(maps);
     putBehindHooks(maps, programs);
     return { maps, programs };
   } catch (thrown) {
     closeLoaded({ maps, programs });
     throw thrown;
   }
+}
+
+/**
+ * What the new program does not know may still be on its way into the maps. So no connection is reset before whoever has loaded
+ * it says that they are complete.
+ */
+function withholdResets(maps: ReadonlyMap<MapName, LoadedMap>): void {
+  using table = new Table(new BpfMap(duplicate(maps.get("resets")?.fd ?? -1), "resets"), MAPS.resets);
+  permitResets(table, false);
 }
 
 /** One write; from the next packet on every hook runs the new program. */

@@ -6,10 +6,11 @@ import { after, before, test } from "node:test";
 import { waitFor } from "../../src/base/async.ts";
 import { isErrno } from "../../src/kernel/errno.ts";
 import { DropReason, FlowState, Hook } from "../../src/maps/gen/verdict.ts";
-import { attachIngress, type Offload, OffloadEnd, PagesEnd } from "../support/cable.ts";
+import { attachIngress, OffloadEnd, PagesEnd } from "../support/cable.ts";
 import { ip } from "../support/netns.ts";
+import { isOurs, L4, leftToDevice, SEGMENTS, SUM_AT, summed } from "../support/offload.ts";
 import { openTranslated } from "../support/opened-flow.ts";
-import { eth, onesSum, type Packet, pseudoSum } from "../support/packet.ts";
+import { eth, type Packet } from "../support/packet.ts";
 import { corpus } from "../support/packet-corpus.ts";
 import { differences } from "../support/packet-fields.ts";
 import { INTERNET, MAC, NODE, POD_A, POD_B } from "../support/packet-node.ts";
@@ -60,44 +61,6 @@ function open(family: Family, transport: Transport): void {
   reset(bench);
   openTranslated(bench, { family, transport, port: PORT, xport: XPORT });
   bench.datapath.forget();
-}
-
-/** The devices' own discovery goes by on these cables too. */
-const isOurs = (frame: Uint8Array): boolean => {
-  const { kind, protocol, v6, l4 } = readShape(frame);
-  return kind !== "not-ip" && kind !== "link" && !(v6 && protocol === 58 && (frame[l4] ?? 0) > 129);
-};
-
-const L4: Record<Family, number> = { 4: 34, 6: 54 };
-const SUM_AT = { TCP: 16, UDP: 6 } as const;
-const SEGMENTS = { TCP: { 4: 1, 6: 4 }, UDP: { 4: 5, 6: 5 } } as const;
-
-/** The packet as a stack hands it to a device that sums: the checksum field holds the sum of the pseudo-header. */
-function leftToDevice(
-  packet: Packet,
-  f: Family,
-  name: "TCP" | "UDP",
-): { frame: Uint8Array; offload: Partial<Offload> } {
-  const frame = packet.bytes();
-  const view = new DataView(frame.buffer);
-  const [at, size] = f === 4 ? [26, 4] : [22, 16];
-  const length = frame.length - L4[f];
-  const pseudo = pseudoSum(
-    frame.subarray(at, at + size),
-    frame.subarray(at + size, at + 2 * size),
-    name === "TCP" ? 6 : 17,
-    length,
-  );
-  view.setUint16(L4[f] + SUM_AT[name], pseudo);
-  return { frame, offload: { sumFrom: L4[f], sumAt: SUM_AT[name] } };
-}
-
-/** What the device would send: the sum is made. */
-function summed(frame: Uint8Array, { sumFrom, sumAt }: Offload): Uint8Array {
-  const bytes = frame.slice();
-  const sum = ~onesSum(bytes.subarray(sumFrom)) & 0xffff;
-  new DataView(bytes.buffer).setUint16(sumFrom + sumAt, sum || 0xffff);
-  return bytes;
 }
 
 const BODY = new Uint8Array(3000).map((_, i) => i);

@@ -284,7 +284,12 @@ const strayed = FAMILIES.flatMap((f) =>
       expect,
     });
     const goesOn: Expectation = { verdict: "pass", flows: sources(POD_A[f]) };
-    const leaks: Expectation = { verdict: "drop", reason: "DROP_CT_CANT_CREATE" };
+    // Its record stays: the destination may become the node's again.
+    const leaks: Expectation = {
+      verdict: "drop",
+      reason: "DROP_CT_CANT_CREATE",
+      flows: sources(POD_A[f]),
+    };
     return [
       row(TCP, rule === "MASQ_LOCAL" ? leaks : goesOn),
       row(UDP, {

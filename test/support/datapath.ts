@@ -121,6 +121,8 @@ const libbpf = {
 };
 /** Entry of table_use, bpf/abi/maps.h. */
 const USE_SIZE = 1;
+/** Entry of resets, bpf/abi/maps.h. */
+const RESETS_ALLOWED = 0;
 const F_DUPFD_CLOEXEC = 1030;
 
 /** The ring buffer `events`, read through its mapping (Documentation/bpf/ringbuf.rst). */
@@ -194,13 +196,13 @@ export class TestDatapath implements Disposable {
   readonly #events: Events;
   readonly #tables = new Map<string, Entries<unknown, unknown>>();
 
-  /** `tableSize`: entries of the flow table and of the index. */
-  constructor(config: NodeConfig, netns: string, tableSize = 1024) {
+  /** `tableSize`: entries of the flow table and of the index. `path`: another object than the product's. */
+  constructor(config: NodeConfig, netns: string, tableSize = 1024, path = OBJECT) {
     this.config = config;
     this.#netns = netns;
     libbpf.setPrint(null);
-    this.#object = libbpf.open(OBJECT, null);
-    if (BigInt(this.#object) === 0n) throw new Error(`${OBJECT}: cannot be opened; run npm run build`);
+    this.#object = libbpf.open(path, null);
+    if (BigInt(this.#object) === 0n) throw new Error(`${path}: cannot be opened; run npm run build`);
     const rodata = allocate(NODE_CONFIG_SIZE);
     writeNodeConfig(new DataView(rodata.buffer), 0, config);
     this.#setSection(".rodata.config", rodata);
@@ -211,7 +213,7 @@ export class TestDatapath implements Disposable {
     const loaded = libbpf.load(this.#object);
     for (const fd of templates) closeSync(fd);
     if (loaded)
-      throw new Error(`${OBJECT}: refused by the kernel (${loaded}); bpftool -d prog loadall shows why`);
+      throw new Error(`${path}: refused by the kernel (${loaded}); bpftool -d prog loadall shows why`);
     for (const name of [...HOOKS, "datapath", "sweep", "adopt", "flush"]) {
       this.#programs.set(name, libbpf.programFd(libbpf.findProgram(this.#object, cString(name))));
     }
@@ -340,6 +342,11 @@ export class TestDatapath implements Disposable {
   move(budget = 1_000_000): Pick<SweepResult, "moved" | "removed" | "repliesRemoved" | "left"> {
     const { moved, removed, repliesRemoved, left } = this.#sweep(SweepMode.SWEEP_MOVE, budget);
     return { moved, removed, repliesRemoved, left };
+  }
+
+  /** Whether pods are told by a RST of connections that nobody knows; as loaded they are not. */
+  permitResets(permitted = true): void {
+    this.table(MAPS.resets).set(RESETS_ALLOWED, permitted ? 1n : 0n);
   }
 
   /** Ends the tick: what the data plane remembers of packets (maps `recent` and `ways`) is forgotten. */

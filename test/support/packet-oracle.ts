@@ -164,6 +164,40 @@ export function readShape(bytes: Uint8Array): Shape {
   return type === 0x86dd ? readIpv6(r) : r.is("not-ip");
 }
 
+/**
+ * The RST that RFC 9293 3.10.7.1 asks for where a connection is not known, as the sender of the segment gets it; undefined if
+ * the packet is no segment that is answered.
+ */
+export function resetFor(
+  { kind, v6, l4, end, protocol, first }: Shape,
+  bytes: Uint8Array,
+): Uint8Array | undefined {
+  if (kind !== "flow" || protocol !== TCP || first) return undefined;
+  const at = new DataView(bytes.buffer, bytes.byteOffset);
+  const flags = at.getUint8(l4 + 13);
+  const [FIN, SYN, RST, ACK] = [1, 2, 4, 16];
+  if (flags & RST) return undefined;
+  const [tcp, from, size] = v6 ? [54, 22, 16] : [34, 26, 4];
+  const out = new Uint8Array(tcp + 20);
+  const to = new DataView(out.buffer);
+  out.set(bytes.subarray(6, 12), 0);
+  out.set(bytes.subarray(0, 6), 6);
+  out.set(bytes.subarray(12, 14), 12);
+  const [src, dst] = [bytes.slice(from + size, from + 2 * size), bytes.slice(from, from + size)];
+  out.set(src, from);
+  out.set(dst, from + size);
+  out.set(v6 ? [0x60, 0, 0, 0, 0, 20, TCP, 64] : [0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, TCP], 14);
+  if (!v6) to.setUint16(24, ~onesSum(out.subarray(14, tcp)) & 0xffff);
+  out.set([...bytes.subarray(l4 + 2, l4 + 4), ...bytes.subarray(l4, l4 + 2)], tcp);
+  const data = end - l4 - (at.getUint8(l4 + 12) >> 4) * 4;
+  const length = data + (flags & SYN ? 1 : 0) + (flags & FIN ? 1 : 0);
+  if (flags & ACK) to.setUint32(tcp + 4, at.getUint32(l4 + 8));
+  else to.setUint32(tcp + 8, at.getUint32(l4 + 4) + length);
+  out.set([0x50, flags & ACK ? RST : RST | ACK], tcp + 12);
+  to.setUint16(tcp + 16, ~onesSum(out.subarray(tcp), pseudoSum(src, dst, TCP, 20)) & 0xffff);
+  return out;
+}
+
 /** A sum over bytes of the packet, modulo 65535: what it is off by does not change, whatever is translated. */
 interface Sum {
   readonly name: string;

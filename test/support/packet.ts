@@ -31,6 +31,8 @@ export interface Ipv6 {
   src: Address;
   dst: Address;
   hopLimit?: number;
+  /** Flow label. */
+  label?: number;
   next?: number;
   version?: number;
   length?: number;
@@ -56,6 +58,7 @@ export interface Tcp {
   flags: string;
   seq?: number;
   ack?: number;
+  window?: number;
   options?: Uint8Array;
   /** Header length in 32-bit words. */
   doff?: number;
@@ -175,7 +178,7 @@ function ipv4Bytes(of: Ipv4, { inner, body }: Around): Uint8Array {
 
 function ipv6Bytes(of: Ipv6, { inner, body }: Around): Uint8Array {
   const head = header(40, (view, bytes) => {
-    view.setUint32(0, (((of.version ?? 6) << 28) | 0x12345) >>> 0);
+    view.setUint32(0, (((of.version ?? 6) << 28) | (of.label ?? 0x12345)) >>> 0);
     view.setUint16(4, of.length ?? body.length);
     view.setUint8(6, of.next ?? protocolOf(inner, true));
     view.setUint8(7, of.hopLimit ?? 64);
@@ -229,7 +232,7 @@ function tcpBytes(of: Tcp, { ip, body }: Around): Uint8Array {
         13,
         [...of.flags].reduce((bits, letter) => bits | (1 << TCP_FLAGS.indexOf(letter)), 0),
       );
-      view.setUint16(14, 0xfaf0);
+      view.setUint16(14, of.window ?? 0xfaf0);
       head.set(options, 20);
     }),
     body,

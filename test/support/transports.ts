@@ -132,8 +132,8 @@ export class Rig {
   readonly #loaded: TestDatapath[] = [];
 
   /** Loads the data plane under a configuration and fills its maps. */
-  load(config = ALL_ON, tableSize?: number): Bench {
-    const datapath = new TestDatapath(config, this.node.netns, tableSize);
+  load(config = ALL_ON, tableSize?: number, object?: string): Bench {
+    const datapath = new TestDatapath(config, this.node.netns, tableSize, object);
     this.#loaded.push(datapath);
     return { datapath, devices: this.node.devices, restore: () => this.node.describe(datapath) };
   }

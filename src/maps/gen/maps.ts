@@ -389,6 +389,21 @@ export const MAPS = {
     key: u32Codec,
     value: u64Codec,
   } satisfies MapRow<number, bigint>,
+  /** TCP RSTs with which pods are told that nobody knows their connection: 0 whether any may be sent, 0 no, written by the loader and the agent; 1 those sent over IPv4 and 2 over IPv6, written by the data plane. */
+  resets: {
+    name: "resets",
+    doc: "TCP RSTs with which pods are told that nobody knows their connection: 0 whether any may be sent, 0 no, written by the loader and the agent; 1 those sent over IPv4 and 2 over IPv6, written by the data plane.",
+    layout: "int:0:4:__u32|int:0:8:__u64",
+    type: 2,
+    typeName: "array",
+    keySize: 4,
+    valueSize: 8,
+    maxEntries: 3,
+    flags: 0,
+    perCpu: false,
+    key: u32Codec,
+    value: u64Codec,
+  } satisfies MapRow<number, bigint>,
   /** The search for a port that goes on at this moment. Only the data plane uses it. */
   searches: {
     name: "searches",
