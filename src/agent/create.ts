@@ -115,6 +115,7 @@ export class Agent {
     this.masquerade = new ModeSwitch({
       files: this.files,
       adopt: async (flows) => (await this.dataPlane?.adopt(flows)) ?? 0,
+      complete: () => (this.#stopped ? undefined : this.dataPlane?.permitResets()),
       log: this.log,
       onChange,
     });
@@ -282,7 +283,6 @@ export class Agent {
     if (!known.fromState) this.#save(known.nodes);
     this.#announceReady();
     void this.masquerade.settle(mode);
-    this.dataPlane?.permitResets();
   }
 
   /** Loads the data plane at first, and again when an option of it has changed. */

@@ -258,15 +258,12 @@ export class DataPlane {
   }
 
   /**
-   * From now on pods may be told of connections that nobody knows, if all that decides about packets is in the maps. Every load
-   * of programs takes it back. Called when a plan is in force and netfilter's connections have been taken over.
+   * From now on pods may be told of connections that nobody knows, until programs are loaded again. For when a plan is in force and
+   * netfilter's connections have been taken over.
    */
   permitResets(): void {
     using table = this.#datapath.table("resets");
-    permitResets(
-      table,
-      this.reconcilers().every(({ pending }) => pending === 0),
-    );
+    permitResets(table, true);
   }
 
   isAttached(ifindex: number): boolean {

@@ -69,7 +69,9 @@ test("without the programs BPF masquerades, and why is told", async () => {
   const files = new StateFiles(run, state);
   const log = createLog("test", "silent");
   const onChange = () => undefined;
-  const modes = new ModeSwitch({ files, adopt: async () => 0, log, onChange, programFolders: [folder] });
+  const complete = onChange;
+  const adopt = async () => 0;
+  const modes = new ModeSwitch({ files, adopt, complete, log, onChange, programFolders: [folder] });
   try {
     assert.equal(await modes.prepare(inputsOf(IPTABLES)), "bpf");
     await modes.settle("bpf");
@@ -104,7 +106,8 @@ test("a spoilt record of the mode before is no obstacle", () => {
   writeFileSync(join(state, "masquerade-mode.json"), "{");
   const files = new StateFiles(run, state);
   const log = createLog("test", "silent");
-  const modes = new ModeSwitch({ files, adopt: async () => 0, log, onChange: () => undefined });
+  const onChange = () => undefined;
+  const modes = new ModeSwitch({ files, adopt: async () => 0, complete: onChange, log, onChange });
   modes.close();
   assert.equal(modes.mode, "bpf");
 });

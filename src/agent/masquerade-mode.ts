@@ -32,6 +32,8 @@ export interface ModeSwitchOptions {
   readonly files: StateFiles;
   /** Writes flows into the flow table if the data plane is loaded, and gives how many were new to it. */
   readonly adopt: (flows: readonly AdoptedFlow[]) => Promise<number>;
+  /** Called when no connection of netfilter's is left to be taken over: whatever the flow table does not know is nobody's. */
+  readonly complete: () => void;
   readonly log: Log;
   /** Called when rules have been written or have failed behind the back of an update. */
   readonly onChange: () => void;
@@ -43,6 +45,9 @@ export interface ModeSwitchOptions {
 export class ModeSwitch {
   readonly #files: StateFiles;
   readonly #write: ModeSwitchOptions["adopt"];
+  readonly #complete: ModeSwitchOptions["complete"];
+  /** The last taking over; an update that comes meanwhile waits for it too. */
+  #taking: Promise<void> = Promise.resolve();
   readonly #log: Log;
   readonly #netfilter: Netfilter;
   #mode: MasqueradeMode = "bpf";
@@ -58,9 +63,10 @@ export class ModeSwitch {
   #recorded: MasqueradeMode | undefined;
 
   constructor(options: ModeSwitchOptions) {
-    const { files, adopt, log, onChange, programFolders: folders } = options;
+    const { files, adopt, complete, log, onChange, programFolders: folders } = options;
     this.#files = files;
     this.#write = adopt;
+    this.#complete = complete;
     this.#log = log;
     this.#recorded = this.#load();
     this.#before = this.#recorded;
@@ -118,7 +124,10 @@ export class ModeSwitch {
     this.#mode = mode;
     this.#before = mode;
     // Those that were opened while the programs were loaded.
-    if (left) await this.#adopt();
+    if (left) this.#taking = this.#adopt();
+    const taking = this.#taking;
+    await taking;
+    if (taking === this.#taking) this.#complete();
     if (this.#clean || this.#rulesWanted) return;
     await this.#netfilter.remove();
     // Another mode may have been asked for meanwhile.

@@ -2,11 +2,7 @@
 // A pod's TCP segment of a connection that no record knows is dropped, and the pod gets the RST that RFC 9293 3.10.7.1 asks for,
 // whatever stood in the segment and however it was handed over; and where it gets none.
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { type Change, compileChanged } from "../../bench/shapes/growth.ts";
 import { MAPS } from "../../src/maps/gen/maps.ts";
 import { DropReason, Hook } from "../../src/maps/gen/verdict.ts";
 import { attachIngress, FarEnd, OffloadEnd, PagesEnd } from "../support/cable.ts";
@@ -215,34 +211,6 @@ for (const f of FAMILIES) {
     send(bench, "from_pod", "hla", segment(f, { flags: "R" }));
     const grown = sent().map((now, i) => now - (before[i] ?? 0n));
     assert.deepEqual(grown, f === 4 ? [3n, 0n] : [0n, 3n]);
-  });
-}
-
-/** A first look that misses every record, as no known one does. */
-const MISSES: Change = {
-  file: "hook/from_pod.h",
-  from: "	if (p->shape == SHAPE_FLOW)\n		flow_find(p);\n	else\n		keep_tuple(p);",
-  to: "	keep_tuple(p);",
-};
-const ONE_LOOK: Change = { file: "stage/refuse.h", from: " || flow_find(p) != DIRECTION_NONE", to: "" };
-
-for (const [what, changes, verdict] of [
-  ["costs a packet, not the connection", [MISSES], "drop"],
-  ["would end the connection without the second look", [MISSES, ONE_LOOK], "redirect"],
-] as const) {
-  test(`a record that is missed once ${what}`, () => {
-    const folder = mkdtempSync(join(tmpdir(), "hlt-refuse-"));
-    try {
-      const missing = rig.load(ALL_ON, undefined, compileChanged(changes, folder));
-      missing.datapath.permitResets();
-      for (const f of FAMILIES) {
-        reset(missing);
-        assert.equal(send(missing, "from_pod", "hla", TCP.open(toInternet(f), PORT, f)), "redirect");
-        assert.equal(send(missing, "from_pod", "hla", segment(f, {})), verdict);
-      }
-    } finally {
-      rmSync(folder, { recursive: true });
-    }
   });
 }
 
