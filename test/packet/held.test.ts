@@ -232,16 +232,23 @@ for (const f of FAMILIES) {
     begin(f, UDP);
     const hook = Hook.HOOK_FROM_POD;
     const places = MAPS.frag_held.maxEntries;
+    const table = bench.datapath.table(MAPS.frag_held);
+    run("from_pod", "hla", pieces(f)[1]);
+    const [, one] = table.entries().find(([, { since }]) => since !== 0) ?? [];
+    assert.ok(one);
+    // None ends before its time, however slow the machine.
+    for (let place = 0; place < places / 2 - 1; place++)
+      table.set(place, { ...one, key: { ...one.key, id: place }, since: (nowTicks() + 100_000) >>> 0 });
     const before = dropped(hook);
-    for (let i = 0; i < 2 * places; i++) run("from_pod", "hla", pieces(f)[1]);
-    assert.equal(fates().waiting, places / 2);
-    assert.equal(dropped(hook) - before, 1.5 * places, "the others as if nothing could be held");
+    for (let i = 0; i < 3; i++) run("from_pod", "hla", pieces(f)[1]);
+    assert.equal(waiting(bench), places / 2);
+    assert.equal(dropped(hook) - before, 2, "the others as if nothing could be held");
 
     const [first, second, third] = pieces(f, fromB(f));
     for (const frame of [third, second]) run("from_pod", "hlb", frame);
     assert.equal(fates().waiting, places / 2 + 2);
     run("from_pod", "hlb", first);
-    assert.deepEqual(fates(), { held: places / 2 + 2, released: 2, ended: 0, waiting: places / 2 });
+    assert.deepEqual(fates(), { held: 4, released: 2, ended: 0, waiting: places / 2 });
     const answer = cut(
       f,
       { ...back(f), id: ++lastId },
