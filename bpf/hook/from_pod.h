@@ -26,7 +26,8 @@ static __always_inline int from_pod_path(struct __sk_buff *skb, struct pkt *p)
 		return PASS;
 
 	/* 5. Part of a known flow? Then its translation stands. */
-	datagram_find(skb, p);
+	if (p->fragment)
+		datagram_find(skb, p);
 	if (has_tuple(p))
 		flow_find(p);
 	else
@@ -63,6 +64,9 @@ static __always_inline int from_pod_path(struct __sk_buff *skb, struct pkt *p)
 	/* 9. Translate and send. */
 	if (route == ROUTE_NODE || (route == ROUTE_DEVICE && p->rule == MASQ_UNMANAGED))
 		return PASS;
-	verdict = remember(skb, p, route == ROUTE_POD ? DELIVER : FORWARD);
+	verdict = route == ROUTE_POD ? DELIVER : FORWARD;
+	/* It keeps no SYN, and a call costs 7 ns. */
+	if (!(p->tcp_flags & TCP_SYN))
+		remember(skb, p, verdict);
 	return send(skb, p, verdict);
 }

@@ -217,7 +217,7 @@ static __always_inline void count_refused(const struct search *s)
 }
 
 /* Finds and claims a port for replies to xsaddr. Sets xsport; for an echo request that is its identifier. */
-__noinline int port_find(struct __sk_buff *skb, struct pkt *p)
+static __always_inline int port_find(struct __sk_buff *skb, struct pkt *p)
 {
 	struct walk w = { .skb = skb, .s = search_begin() };
 	int found;
