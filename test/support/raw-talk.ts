@@ -54,7 +54,7 @@ export class RawTalk implements Disposable {
 
   /** Waits until this text, or the error of this name, has come. @throws Fault TIMEOUT */
   async hears(text: string): Promise<void> {
-    await waitFor(`"${text.slice(0, 30)}"`, () => this.heard() === text, { intervalMs: 2, timeoutMs: 3000 });
+    await waitFor(`"${text.slice(0, 30)}"`, () => this.heard() === text, { intervalMs: 2 });
   }
 
   [Symbol.dispose](): void {
