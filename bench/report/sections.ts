@@ -65,7 +65,8 @@ ${table(["TCP, ns per packet, median [min-max]", "IPv4", "IPv6"], rows)}
 The packet is put back before each run; that costs ${wrapperNs.toFixed(0)} ns, which is subtracted. With one busy flow most packets meet
 what the last one was told in the same tick; with 4096 in turn each asks for its endpoint, its flow and its route. The targets
 speak of one flow, as Cilium's figures do; with 4096 in turn Hookline is above them. First packets to one port of a destination are
-told rule and route that the first of them found out in the tick; to another port each finds them out itself.
+told rule and route that the first of them found out in the tick; to another port each finds them out itself, as each does on a
+node with several native devices.
 
 A sweep of ${sweep.records} live flows takes ${sweep.liveMs.toFixed(0)} ms.`;
 }
