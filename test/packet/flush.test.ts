@@ -7,14 +7,14 @@ import { MAPS } from "../../src/maps/gen/maps.ts";
 import type { Flow, FlowKey, Reply } from "../../src/maps/gen/types.ts";
 import { ALL_ON } from "../support/datapath.ts";
 import { hold } from "../support/held-ports.ts";
-import { ENDPOINT_A, ENDPOINT_B, INTERNET, NODE, POD_A, POD_B } from "../support/packet-node.ts";
+import { MOVING, openKept, TAKEN, TOUCHED } from "../support/opened-flow.ts";
+import { ENDPOINT_A, ENDPOINT_B, INTERNET, NODE, POD_B } from "../support/packet-node.ts";
 import { type Bench, reset, send } from "../support/packet-rows.ts";
 import {
   FAMILIES,
   type Family,
   forAll,
   fromNet,
-  fromPodA,
   fromPodB,
   Rig,
   TCP,
@@ -24,8 +24,6 @@ import {
 
 const PORT = 46000;
 const SIZE = 64;
-/** struct flow, field expires: bpf/stage/record.h. */
-const [TAKEN, MOVING, TOUCHED] = [0, 1, 2];
 
 let rig: Rig;
 let bench: Bench;
@@ -38,11 +36,8 @@ beforeEach(() => {
 });
 after(() => rig?.close());
 
-function openOne(family: Family, transport: Transport, port = PORT): void {
-  bench.datapath.forget();
-  const packet = transport.open(fromPodA(family, POD_A, INTERNET), port, family);
-  assert.equal(send(bench, "from_pod", "hla", packet), "redirect");
-}
+const openOne = (family: Family, transport: Transport, port = PORT): void =>
+  openKept(bench, family, transport, port);
 
 function answers(family: Family, transport: Transport, port = PORT): boolean {
   bench.datapath.forget();

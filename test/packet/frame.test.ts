@@ -6,8 +6,7 @@ import { after, before, test } from "node:test";
 import { waitFor } from "../../src/base/async.ts";
 import { isErrno } from "../../src/kernel/errno.ts";
 import { DropReason, FlowState, Hook } from "../../src/maps/gen/verdict.ts";
-import { attachIngress, OffloadEnd, PagesEnd } from "../support/cable.ts";
-import { ip } from "../support/netns.ts";
+import { cablesOf, type OffloadEnd, PagesEnd } from "../support/cable.ts";
 import { isOurs, L4, leftToDevice, SEGMENTS, SUM_AT, summed } from "../support/offload.ts";
 import { openTranslated } from "../support/opened-flow.ts";
 import { eth, type Packet } from "../support/packet.ts";
@@ -41,15 +40,7 @@ let net: OffloadEnd;
 before(() => {
   rig = new Rig();
   bench = rig.load();
-  // The gateway does not answer for itself here.
-  ip(rig.node.netns, [
-    `neigh add 172.20.0.254 lladdr ${MAC.gateway} dev eth0 nud permanent`,
-    `neigh add fd00:20::fe lladdr ${MAC.gateway} dev eth0 nud permanent`,
-  ]);
-  attachIngress(rig.node, "hla", bench.datapath.program("from_pod"));
-  attachIngress(rig.node, "eth0", bench.datapath.program("from_net"));
-  pod = new OffloadEnd(rig.node, "hla");
-  net = new OffloadEnd(rig.node, "eth0");
+  ({ pod, net } = cablesOf(rig.node, (hook) => bench.datapath.program(hook)));
 });
 after(async () => {
   pod?.[Symbol.dispose]();

@@ -7,6 +7,7 @@ import { MAPS } from "../../src/maps/gen/maps.ts";
 import type { Flow, FlowKey, Reply } from "../../src/maps/gen/types.ts";
 import { FlowState } from "../../src/maps/gen/verdict.ts";
 import { longAgo, nowTicks } from "../support/datapath.ts";
+import { MOVING, openKept, TAKEN, TOUCHED } from "../support/opened-flow.ts";
 import { differences } from "../support/packet-fields.ts";
 import { ENDPOINT_A, ENDPOINT_B, INTERNET, NODE, POD_A, POD_B, setLive } from "../support/packet-node.ts";
 import { type Bench, send } from "../support/packet-rows.ts";
@@ -25,8 +26,6 @@ import {
 
 const PORT = 46000;
 const SIZE = 64;
-/** struct flow, field expires: bpf/stage/record.h. */
-const [TAKEN, MOVING, TOUCHED] = [0, 1, 2];
 
 let rig: Rig;
 let bench: Bench;
@@ -39,11 +38,8 @@ beforeEach(() => {
 });
 after(() => rig?.close());
 
-function openOne(family: Family, transport: Transport, port = PORT): void {
-  bench.datapath.forget();
-  const packet = transport.open(fromPodA(family, POD_A, INTERNET), port, family);
-  assert.equal(send(bench, "from_pod", "hla", packet), "redirect");
-}
+const openOne = (family: Family, transport: Transport, port = PORT): void =>
+  openKept(bench, family, transport, port);
 
 /** Both directions leave and arrive as before. */
 function assertGoesOn(family: Family, transport: Transport, port = PORT): void {

@@ -7,7 +7,7 @@ import { waitFor } from "../../src/base/async.ts";
 import { withNetns } from "../../src/kernel/netns.ts";
 import { MAPS } from "../../src/maps/gen/maps.ts";
 import { DropReason, EventKind, FragmentFate, Hook, SweepMode } from "../../src/maps/gen/verdict.ts";
-import { attachIngress, OffloadEnd } from "../support/cable.ts";
+import { cablesOf, type OffloadEnd } from "../support/cable.ts";
 import { ALL_ON, type HookName, longAgo, nowTicks, TICKS_PER_SECOND } from "../support/datapath.ts";
 import { cut, type Envelope, orders } from "../support/fragments.ts";
 import { ip } from "../support/netns.ts";
@@ -43,14 +43,7 @@ let net: OffloadEnd;
 before(() => {
   rig = new Rig();
   bench = rig.load();
-  ip(rig.node.netns, [
-    `neigh add 172.20.0.254 lladdr ${MAC.gateway} dev eth0 nud permanent`,
-    `neigh add fd00:20::fe lladdr ${MAC.gateway} dev eth0 nud permanent`,
-  ]);
-  attachIngress(rig.node, "hla", bench.datapath.program("from_pod"));
-  attachIngress(rig.node, "eth0", bench.datapath.program("from_net"));
-  pod = new OffloadEnd(rig.node, "hla");
-  net = new OffloadEnd(rig.node, "eth0");
+  ({ pod, net } = cablesOf(rig.node, (hook) => bench.datapath.program(hook)));
 });
 after(async () => {
   pod?.[Symbol.dispose]();

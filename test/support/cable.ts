@@ -9,7 +9,8 @@ import { getLink } from "../../src/kernel/netlink/link.ts";
 import { openRtNetlink } from "../../src/kernel/netlink/socket.ts";
 import { addClsact, replaceFilter } from "../../src/kernel/netlink/tc.ts";
 import { withNetns } from "../../src/kernel/netns.ts";
-import type { Devices, PacketNode } from "./packet-node.ts";
+import { ip } from "./netns.ts";
+import { type Devices, MAC, type PacketNode } from "./packet-node.ts";
 
 const AF_PACKET = 17;
 const SOCK_RAW = 3;
@@ -181,4 +182,18 @@ export class PagesEnd extends FarEnd {
     libc.munmap(this.#address, RING_BYTES);
     super[Symbol.dispose]();
   }
+}
+
+/** The far ends of pod a's device and of eth0, whose ingress carries the programs. The gateway, which nobody plays, is known. */
+export function cablesOf(
+  node: PacketNode,
+  program: (hook: "from_pod" | "from_net") => number,
+): { readonly pod: OffloadEnd; readonly net: OffloadEnd } {
+  ip(node.netns, [
+    `neigh add 172.20.0.254 lladdr ${MAC.gateway} dev eth0 nud permanent`,
+    `neigh add fd00:20::fe lladdr ${MAC.gateway} dev eth0 nud permanent`,
+  ]);
+  attachIngress(node, "hla", program("from_pod"));
+  attachIngress(node, "eth0", program("from_net"));
+  return { pod: new OffloadEnd(node, "hla"), net: new OffloadEnd(node, "eth0") };
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A masqueraded flow of pod a, for tests of what comes later in it: its port on the node is one that the test chose, so that a
-// translated port cannot be taken for a kept one.
+// A masqueraded flow of pod a, for tests of what comes later in it. Its port on the node is kept, or one that the test chose, so
+// that a translated port cannot be taken for a kept one.
 import assert from "node:assert/strict";
 import { INTERNET, POD_A } from "./packet-node.ts";
 import { type Bench, send } from "./packet-rows.ts";
@@ -14,6 +14,16 @@ export interface Opened {
   xport: number;
   /** The node's stack routes: the flow is opened on the way out. */
   byStack?: boolean;
+}
+
+/** Values of struct flow, field expires, that are no time: bpf/stage/record.h. */
+export const [TAKEN, MOVING, TOUCHED] = [0, 1, 2];
+
+/** Pod a opens a flow to the internet, under its own port outside too if that is free. */
+export function openKept(b: Bench, family: Family, transport: Transport, port: number): void {
+  b.datapath.forget();
+  const packet = transport.open(fromPodA(family, POD_A, INTERNET), port, family);
+  assert.equal(send(b, "from_pod", "hla", packet), "redirect");
 }
 
 /** Pod a opens a flow to the internet. */
