@@ -126,10 +126,11 @@ async function whileUp(name: string): Promise<void> {
   }
 }
 
-/** Runs `work` until it ends or the user has had enough; true if the latter. Later signals are swallowed. */
+/** Runs `work` until it ends or the user has had enough, or reads no more; true then. Later signals are swallowed. */
 async function interrupted(work: Promise<void>): Promise<boolean> {
   const signal = new Promise<true>((done) => {
-    for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(name, () => done(true));
+    for (const name of ["SIGINT", "SIGTERM", "SIGHUP", "SIGPIPE"] as const)
+      process.on(name, () => done(true));
   });
   return Promise.race([signal, work.then(() => false)]);
 }

@@ -6,12 +6,15 @@ import { Fault } from "../base/fault.ts";
 import { EXIT } from "./faults.ts";
 import { buildProgram } from "./program.ts";
 
-/** `hookline version | head -0`: the reader has gone away, which is its right. */
+/**
+ * `hookline version | head -0`: the reader has gone away, which is its right. As with the signal that Node.js keeps from
+ * us, that is the end, unless a command listens for it because it has something to take away first.
+ */
 function endQuietlyOnClosedPipe(): void {
   for (const stream of [process.stdout, process.stderr]) {
     stream.on("error", (error: NodeJS.ErrnoException) => {
-      if (error.code === "EPIPE") process.exit(EXIT.ok);
-      throw error;
+      if (error.code !== "EPIPE") throw error;
+      if (!process.emit("SIGPIPE", "SIGPIPE")) process.exit(EXIT.ok);
     });
   }
 }

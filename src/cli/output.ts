@@ -26,7 +26,8 @@ export async function renderData(format: "json" | "yaml", value: unknown): Promi
 
 /** Writes text to standard output. A reader that has gone away (head, less) ends the command quietly. */
 export async function write(text: string): Promise<void> {
-  if (!process.stdout.write(text)) await new Promise((resolve) => process.stdout.once("drain", resolve));
+  if (!process.stdout.write(text) && process.stdout.errored === null)
+    await new Promise((resolve) => process.stdout.once("drain", resolve));
 }
 
 /** Writes lines in pieces. After each the event loop runs once, for that is how a reader that has gone away is noticed. */

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Labs side by side, and taking one away after its supervisor and all its agents were killed: everything of it goes,
-// nothing of the other.
+// nothing of the other. A run that nobody reads any more takes its lab away itself.
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { readFileSync } from "node:fs";
+import { createInterface } from "node:readline";
 import { after, test } from "node:test";
 import { sleep } from "../../src/base/async.ts";
 import { cgroupProcesses, findCgroup2 } from "../../src/kernel/mount.ts";
@@ -78,4 +80,26 @@ test("killed while it comes up, and taken away by two at once: nothing is left",
     );
     assert.deepEqual(remainsOf(doomed), [], `${afterMs} ms after the start`);
   }
+});
+
+test("lab run whose reader goes away takes the lab away", async () => {
+  const running = startHookline([
+    "lab",
+    "run",
+    "--once",
+    "--name",
+    doomed,
+    "--nodes",
+    "1",
+    "--pods-per-node",
+    "1",
+  ]);
+  const ended = once(running, "exit");
+  running.stderr?.resume();
+  assert.ok(running.stdout);
+  for await (const line of createInterface({ input: running.stdout })) if (line.startsWith("Up in")) break;
+  assert.notDeepEqual(remainsOf(doomed), []);
+  running.stdout.destroy();
+  await ended;
+  assert.deepEqual(remainsOf(doomed), []);
 });
