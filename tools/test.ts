@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // `npm test`: builds, checks, then runs unit, packet, journey, kube and netns tests, one process per file; ends with
 // the line `N passed, N failed`. What tests leave on the machine counts as a failure.
-// Usage: npm test -- [--only GROUP]... [--grep NAME] [FILE]...   or --clean
+// Usage: npm test -- [--only GROUP]... [--grep NAME] [--again N] [--pauses] [FILE]...   or --clean
+// --again N: a file with a failed test is run N times more; if it passes each time, what failed is called unstable, which is
+// printed, and does not fail the run. --pauses: processes of tests are stopped and continued at random moments.
 import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
@@ -11,7 +13,7 @@ import { buildAll } from "./build.ts";
 import { ROOT } from "./build-bpf.ts";
 import { check } from "./check.ts";
 import { type Inventory, inventory, killProcesses, leftovers, removeLeftovers } from "./test/leftovers.ts";
-import { endAll, type FileResult, runFile } from "./test/run-file.ts";
+import { endAll, type FileResult, hasFailed, runAgain, runFile } from "./test/run-file.ts";
 
 /** A group of test files. Tests that use namespaces or load programs run one at a time. */
 interface Group {
@@ -50,6 +52,9 @@ interface Totals {
   passed: number;
   failed: number;
   skipped: number;
+  /** What failed, and what failed first and then passed each time: a line each. */
+  readonly failures: string[];
+  readonly unstable: string[];
 }
 
 /** One run of this program: its mark and what was on the machine when it began. */
@@ -62,6 +67,8 @@ interface Options {
   clean: boolean;
   only: string[];
   grep?: string;
+  again: number;
+  pauses: boolean;
   files: string[];
 }
 
@@ -70,6 +77,8 @@ function readOptions(): Options {
     options: {
       only: { type: "string", multiple: true },
       grep: { type: "string" },
+      again: { type: "string", default: "0" },
+      pauses: { type: "boolean", default: false },
       clean: { type: "boolean" },
     },
     allowPositionals: true,
@@ -78,9 +87,12 @@ function readOptions(): Options {
   const only = (values.only ?? []).flatMap((text) => text.split(","));
   const wrong = only.find((name) => !known.includes(name));
   if (wrong !== undefined) throw new RangeError(`--only ${wrong}: not one of ${known.join(", ")}`);
+  if (!/^\d$/.test(values.again)) throw new RangeError(`--again ${values.again}: not a number from 0 to 9`);
   return {
     only,
     clean: values.clean ?? false,
+    again: Number(values.again),
+    pauses: values.pauses,
     files: positionals.map((path) => relative(ROOT, resolve(path))),
     ...(values.grep === undefined ? {} : { grep: values.grep }),
   };
@@ -102,19 +114,27 @@ function rerun(group: Group, result: FileResult): string {
   return `npm test -- --only ${group.name}${grep} ${result.path}`;
 }
 
+/** A line for each failure. */
+function failuresOf({ path, tests, trouble }: FileResult): string[] {
+  const failed = tests.filter((one) => !one.ok);
+  const lines = failed.map(({ name, error = "" }) => `${path}: ${name}: ${error.replaceAll(/\s+/g, " ")}`);
+  return [...lines, ...(trouble === undefined ? [] : [`${path}: ${trouble}`])];
+}
+
 function printFile(group: Group, result: FileResult): void {
-  const failed = result.trouble !== undefined || result.tests.some((one) => !one.ok);
+  const failed = hasFailed(result);
   console.log(
     `${failed ? "FAIL" : "ok  "} ${result.path}  ${result.tests.length} tests, ${result.seconds.toFixed(1)} s`,
   );
   for (const one of result.tests) if (one.skipped) console.log(`     skipped: ${one.name}: ${one.skipped}`);
   if (!failed) return;
-  console.log(result.output.trimEnd());
-  if (result.trouble !== undefined) console.log(`     ${result.trouble}`);
+  for (const line of failuresOf(result)) console.log(`     ${line}`);
   console.log(`     run it again: ${rerun(group, result)}`);
+  console.log(result.output.trimEnd());
 }
 
 function count(result: FileResult, totals: Totals): void {
+  totals.failures.push(...failuresOf(result));
   for (const one of result.tests) {
     if (!one.ok) totals.failed++;
     else if (one.skipped === undefined) totals.passed++;
@@ -133,6 +153,7 @@ async function settle({ mark, before }: Run, who: string, totals: Totals): Promi
   }
   if (left.length === 0) return;
   totals.failed++;
+  totals.failures.push(`${who} left behind: ${left.join(", ")}`);
   console.log(`FAIL ${who} left behind:\n${left.map((item) => `     ${item}`).join("\n")}`);
   killProcesses(left);
   for (const item of left) before.add(item);
@@ -148,23 +169,45 @@ function clean(): void {
   rmSync(BEFORE);
 }
 
+/** Runs a file, and again if it fails and the options ask for it; prints how each run went and counts the last. */
+async function runAndCount(
+  path: string,
+  { group, options, run, totals }: { group: Group; options: Options; run: Run; totals: Totals },
+): Promise<void> {
+  const once = async (): Promise<FileResult> => {
+    const { grep, pauses } = options;
+    const how = {
+      timeoutMs: FILE_TIMEOUT_MS,
+      mark: run.mark,
+      pauses,
+      ...(grep === undefined ? {} : { grep }),
+    };
+    const result = await runFile(path, how);
+    if (result.tests.length > 0 || result.trouble !== undefined) printFile(group, result);
+    if (group.concurrency === 1) await settle(run, path, totals);
+    return result;
+  };
+  const { unstable, last } = await runAgain(once, options.again);
+  if (unstable !== undefined) totals.unstable.push(...failuresOf(unstable));
+  count(last, totals);
+}
+
 async function runGroup(group: Group, options: Options, run: Run, totals: Totals): Promise<void> {
   const queue = filesOf(group, options.files);
   if (queue.length === 0) return;
   const started = performance.now();
   console.log(`\n${group.name}`);
   const worker = async (): Promise<void> => {
-    for (let path = queue.shift(); path !== undefined; path = queue.shift()) {
-      const grep = options.grep === undefined ? {} : { grep: options.grep };
-      const result = await runFile(path, { timeoutMs: FILE_TIMEOUT_MS, mark: run.mark, ...grep });
-      if (result.tests.length > 0 || result.trouble !== undefined) printFile(group, result);
-      count(result, totals);
-      if (group.concurrency === 1) await settle(run, path, totals);
-    }
+    for (let path = queue.shift(); path !== undefined; path = queue.shift())
+      await runAndCount(path, { group, options, run, totals });
   };
   await Promise.all(Array.from({ length: group.concurrency }, worker));
   await settle(run, group.name, totals);
   console.log(`${group.name}: ${((performance.now() - started) / 1000).toFixed(1)} s`);
+}
+
+function printLines(title: string, lines: readonly string[]): void {
+  if (lines.length > 0) console.log(`\n${[title, ...lines].join("\n     ")}`);
 }
 
 function summary(totals: Totals): string {
@@ -202,13 +245,18 @@ function begin(): Run {
 async function main(): Promise<void> {
   const options = readOptions();
   if (options.clean) return clean();
-  const totals: Totals = { passed: 0, failed: 0, skipped: 0 };
+  const totals: Totals = { passed: 0, failed: 0, skipped: 0, failures: [], unstable: [] };
   const run = begin();
   await build(totals);
   const everything = options.only.length === 0 && options.grep === undefined && options.files.length === 0;
   if ((everything || options.only.includes("check")) && !(await check())) totals.failed++;
   const groups = GROUPS.filter((group) => options.only.length === 0 || options.only.includes(group.name));
   for (const group of groups) await runGroup(group, options, run, totals);
+  printLines("failed:", totals.failures);
+  printLines(
+    "unstable, a fault of the test or of what it tests; failed once, then passed each time:",
+    totals.unstable,
+  );
   console.log(`\n${summary(totals)}`);
   process.exitCode = totals.failed === 0 && (totals.passed > 0 || options.only.includes("check")) ? 0 : 1;
 }

@@ -54,14 +54,25 @@ function foldersBelow(root: string, depth = 4, inside = false): string[] {
   });
 }
 
-/** Processes that carry the mark; without one, none. Their command is part of the name. */
+/** Processes that carry the mark, but for our own. */
+export function markedPids(mark: string): number[] {
+  const wanted = `${RUN_MARK}=${mark}`;
+  return entries("/proc").flatMap((name) => {
+    const pid = Number(name);
+    if (!/^\d+$/.test(name) || pid === process.pid) return [];
+    try {
+      return readFileSync(`/proc/${pid}/environ`, "latin1").split("\0").includes(wanted) ? [pid] : [];
+    } catch {
+      return [];
+    }
+  });
+}
+
+/** The same with the beginning of their commands; without a mark, none. */
 function markedProcesses(mark: string | undefined): string[] {
   if (mark === undefined) return [];
-  const wanted = `${RUN_MARK}=${mark}`;
-  return entries("/proc").flatMap((pid) => {
-    if (!/^\d+$/.test(pid) || Number(pid) === process.pid) return [];
+  return markedPids(mark).flatMap((pid) => {
     try {
-      if (!readFileSync(`/proc/${pid}/environ`, "latin1").split("\0").includes(wanted)) return [];
       const command = readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ").trim();
       return command === "" ? [] : [`process ${pid} ${command.slice(0, 120)}`];
     } catch {

@@ -7,6 +7,8 @@ export interface TestResult {
   ok: boolean;
   /** The reason; an empty text if none was given. */
   skipped?: string;
+  /** Why it failed: the message of what it threw. */
+  error?: string;
   seconds: number;
 }
 
@@ -16,8 +18,14 @@ interface TestEvent {
   data: {
     name: string;
     skip?: string | boolean;
-    details?: { type?: string; duration_ms?: number };
+    details?: { type?: string; duration_ms?: number; error?: Error };
   };
+}
+
+/** node:test wraps what a test threw. */
+function messageOf(error: Error | undefined): string {
+  const thrown = error?.cause ?? error;
+  return thrown instanceof Error ? thrown.message : `${thrown}`;
 }
 
 export default async function* report(events: AsyncIterable<TestEvent>): AsyncGenerator<string> {
@@ -29,6 +37,7 @@ export default async function* report(events: AsyncIterable<TestEvent>): AsyncGe
       seconds: (data.details?.duration_ms ?? 0) / 1000,
     };
     if (data.skip !== undefined && data.skip !== false) result.skipped = data.skip === true ? "" : data.skip;
+    if (!result.ok) result.error = messageOf(data.details?.error);
     yield `${JSON.stringify(result)}\n`;
   }
 }

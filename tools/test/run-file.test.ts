@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { waitFor } from "../../src/base/async.ts";
 import { inventory, killProcesses, leftovers } from "./leftovers.ts";
-import { type FileResult, runFile } from "./run-file.ts";
+import { type FileResult, hasFailed, type Outcome, runAgain, runFile } from "./run-file.ts";
 
 describe("running one test file", () => {
   let folder = "";
@@ -17,7 +17,7 @@ describe("running one test file", () => {
 
   function run(
     source: string,
-    options: { timeoutMs?: number; grep?: string; mark?: string } = {},
+    options: { timeoutMs?: number; grep?: string; mark?: string; pauses?: boolean } = {},
   ): Promise<FileResult> {
     const path = join(folder, "case.mjs");
     writeFileSync(path, `import test from "node:test";\n${source}\n`);
@@ -50,6 +50,56 @@ describe("running one test file", () => {
     assert.match((await run("process.exit(3);")).trouble ?? "", /ended with 3/);
     assert.match((await run("")).trouble ?? "", /holds no test/);
     assert.match((await run('test("mute", { skip: true }, () => {});')).trouble ?? "", /without a reason/);
+  });
+
+  /** Runs, with two repeats, a file that fails in these of its runs, counted from 1; gives what came of it and the number of runs. */
+  async function runTwiceAgain(failing: readonly number[]): Promise<{ outcome: Outcome; runs: number }> {
+    const counter = join(folder, "runs");
+    writeFileSync(counter, "");
+    const source = `import { appendFileSync, readFileSync } from "node:fs";
+      test("sometimes", () => {
+        appendFileSync(${JSON.stringify(counter)}, ".");
+        const run = readFileSync(${JSON.stringify(counter)}, "utf8").length;
+        if (${JSON.stringify(failing)}.includes(run)) throw new Error("run " + run);
+      });`;
+    const outcome = await runAgain(() => run(source), 2);
+    return { outcome, runs: readFileSync(counter, "utf8").length };
+  }
+
+  test("what fails once and passes each time after is unstable, with its reason", async () => {
+    const { outcome, runs } = await runTwiceAgain([1]);
+    assert.equal(runs, 3);
+    assert.deepEqual(outcome.unstable?.tests[0]?.error, "run 1");
+    assert.equal(hasFailed(outcome.last), false);
+  });
+
+  for (const failing of [
+    [1, 2],
+    [1, 3],
+    [1, 2, 3],
+  ])
+    test(`what fails in runs ${failing.join(" and ")} has failed`, async () => {
+      const { outcome, runs } = await runTwiceAgain(failing);
+      assert.equal(runs, failing[1]);
+      assert.equal(hasFailed(outcome.last), true);
+      assert.equal(outcome.unstable, undefined);
+    });
+
+  test("what passes, crashes, or hangs is run once", async () => {
+    let runs = 0;
+    const counted = (source: string) => () => {
+      runs++;
+      return run(source);
+    };
+    assert.equal(hasFailed((await runAgain(counted('test("good", () => {});'), 2)).last), false);
+    assert.equal(hasFailed((await runAgain(counted("process.exit(3);"), 2)).last), true);
+    assert.equal(runs, 2);
+  });
+
+  test("processes that are paused at random come to their end", async () => {
+    const mark = `pauses-${process.pid}`;
+    const source = `test("busy", async () => { for (let i = 0; i < 40; i++) await new Promise((r) => setTimeout(r, 10)); });`;
+    assert.deepEqual(outcome(await run(source, { mark, pauses: true })), [["busy", true]]);
   });
 
   test("a file that hangs is stopped with the processes of its group", async () => {

@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ROOT } from "../build-bpf.ts";
 import { RUN_MARK } from "./leftovers.ts";
+import { pauseProcesses } from "./pauses.ts";
 import type { TestResult } from "./reporter.ts";
 
 /** How one file went. */
@@ -44,13 +45,18 @@ function readResults(file: string): TestResult[] {
   }
 }
 
+/** Whether anything in it failed. */
+export function hasFailed({ trouble, tests }: FileResult): boolean {
+  return trouble !== undefined || tests.some((one) => !one.ok);
+}
+
 /**
- * Runs a test file. `grep` leaves only tests whose name matches the pattern; `mark` is the run's value of RUN_MARK,
+ * Runs a test file, with `pauses` of its processes at random moments. `grep` leaves only tests whose name matches the pattern; `mark` is the run's value of RUN_MARK,
  * by which processes that outlive their test are found.
  */
 export async function runFile(
   path: string,
-  options: { timeoutMs: number; mark: string; grep?: string },
+  options: { timeoutMs: number; mark: string; grep?: string; pauses?: boolean },
 ): Promise<FileResult> {
   const started = performance.now();
   const folder = mkdtempSync(join(tmpdir(), "hookline-test-"));
@@ -68,6 +74,7 @@ export async function runFile(
     env: { ...process.env, [RUN_MARK]: options.mark, FORCE_COLOR: "0" },
     stdio: ["ignore", "pipe", "pipe"],
   });
+  await using _pauses = options.pauses ? pauseProcesses(options.mark) : undefined;
   const group = child.pid ?? 0;
   running.add(group);
   let output = "";
@@ -97,6 +104,21 @@ export async function runFile(
     output,
     seconds: (performance.now() - started) / 1000,
   };
+}
+
+/** How a file went in the end, and, if it failed first and then passed each time, how it failed. */
+export interface Outcome {
+  readonly last: FileResult;
+  readonly unstable?: FileResult;
+}
+
+/** Runs a file by `once`, and `again` times more if a test fails, until it fails again. What crashes or hangs has failed. */
+export async function runAgain(once: () => Promise<FileResult>, again: number): Promise<Outcome> {
+  const first = await once();
+  if (again === 0 || !hasFailed(first) || first.trouble !== undefined) return { last: first };
+  let last = await once();
+  for (let left = again - 1; left > 0 && !hasFailed(last); left--) last = await once();
+  return hasFailed(last) ? { last } : { last, unstable: first };
 }
 
 function troubleOf(
