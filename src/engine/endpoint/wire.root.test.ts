@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { after, before, test } from "node:test";
+import { listRoutes, RouteTable } from "../../kernel/netlink/route.ts";
 import { openRtNetlink, type RtNetlink } from "../../kernel/netlink/socket.ts";
 import { createNetns, removeNetns, withNetns } from "../../kernel/netns.ts";
 import { wiringProblems } from "./check.ts";
@@ -86,6 +87,21 @@ for (const [what, where, command, expected] of damages) {
     assert.ok(!ip(nodeName, "-o", "link").includes(wiring.device));
   });
 }
+
+test("a pod takes what is sent to it from the first moment: its addresses have their local routes at once", () => {
+  for (let i = 0; i < 40; i++) {
+    createNetns(podName).close();
+    const wiring = wire(spec, netlink);
+    try {
+      using pod = openRtNetlink(podName);
+      const local = listRoutes(pod, { table: RouteTable.local }).map((route) => route.destination.address);
+      for (const address of ["10.0.0.2", "fd00::2"]) assert.ok(local.includes(address), `pod ${i}: ${local}`);
+    } finally {
+      unwire(wiring.device, netlink);
+      removeNetns(podName);
+    }
+  }
+});
 
 test("wiring that fails leaves no device behind", () => {
   createNetns(podName).close();
