@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { waitFor } from "../base/async.ts";
-import { parsePrefix } from "../base/prefix.ts";
+import { type Prefix, parsePrefix } from "../base/prefix.ts";
 import { MapType, mapCreate } from "../kernel/bpf.ts";
 import { BpfMap } from "../kernel/bpf-map.ts";
 import { duplicate } from "../kernel/ffi.ts";
@@ -140,31 +140,49 @@ test("in an array what is not desired is zero", () => {
   assert.deepEqual([table.get(0), table.get(3), status.lastWrites], [0n, 9n, 1]);
 });
 
-test("no lookup misses while one set of prefixes takes the place of another", () => {
-  const fd = mapCreate({
+/** A map of prefixes and its reconciler; `seen` is what a lookup of 10.1.2.3 gave after each write (+) and removal (-). */
+function watchedPrefixes(stack: DisposableStack): { reconciler: Reconciler<Prefix, number>; seen: string[] } {
+  const spec = {
     name: "hlt_lpm",
     type: MapType.lpmTrie,
     keySize: 20,
     valueSize: 4,
     maxEntries: 10,
     flags: 1,
-  });
-  using table = new Table(new BpfMap(fd), { key: prefixCodec, value: u32Codec });
-  const order: string[] = [];
-  const writer = sharing(table);
+  };
+  const writer = new Table(new BpfMap(mapCreate(spec)), { key: prefixCodec, value: u32Codec });
+  const reader = stack.use(sharing(writer));
+  const seen: string[] = [];
   const update = writer.map.update.bind(writer.map);
   const remove = writer.map.delete.bind(writer.map);
+  const look = (sign: string): number => seen.push(`${sign}${reader.get(parsePrefix("10.1.2.3/32"))}`);
   writer.map.update = (flag) => {
     update(flag);
-    order.push(`+${table.get(parsePrefix("10.1.2.3/32"))}`);
+    look("+");
   };
   writer.map.delete = () => {
     const gone = remove();
-    order.push(`-${table.get(parsePrefix("10.1.2.3/32"))}`);
+    look("-");
     return gone;
   };
-  using reconciler = new Reconciler(writer);
-  reconciler.setDesired(new Map([[parsePrefix("10.0.0.0/8"), 8]]));
-  reconciler.setDesired(new Map([[parsePrefix("10.0.0.0/9"), 9]]));
-  assert.deepEqual(order, ["+8", "+9", "-9"]);
+  return { reconciler: stack.use(new Reconciler(writer)), seen };
+}
+
+const prefixes = (entries: Record<string, number>): Map<Prefix, number> =>
+  new Map(Object.entries(entries).map(([prefix, value]) => [parsePrefix(prefix), value]));
+
+test("no lookup misses while one set of prefixes takes the place of another", () => {
+  using stack = new DisposableStack();
+  const { reconciler, seen } = watchedPrefixes(stack);
+  reconciler.setDesired(prefixes({ "10.0.0.0/8": 8 }));
+  reconciler.setDesired(prefixes({ "10.0.0.0/9": 9 }));
+  assert.deepEqual(seen, ["+8", "+9", "-9"]);
+});
+
+test("a prefix that is desired before the shorter ones around it stands before them and goes after them", () => {
+  using stack = new DisposableStack();
+  const { reconciler, seen } = watchedPrefixes(stack);
+  reconciler.setDesired(prefixes({ "0.0.0.0/0": 9, "2001:db8::/32": 7, "::/0": 7, "::/8": 7 }));
+  reconciler.setDesired(new Map());
+  assert.deepEqual(seen, ["+9", "+9", "+9", "+9", "-9", "-9", "-9", "-undefined"]);
 });

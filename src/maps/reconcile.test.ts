@@ -18,6 +18,17 @@ const cases: [string, [string, string][], [string, string][], string[], string[]
   ["nothing desired", [], [["a", "1"]], [], ["a"]],
   ["changed value", [["a", "2"]], [["a", "1"]], ["a"], []],
   [
+    "removals, from the last that was read",
+    [],
+    [
+      ["a", "1"],
+      ["b", "2"],
+      ["c", "3"],
+    ],
+    [],
+    ["c", "b", "a"],
+  ],
+  [
     "one of each",
     [
       ["c", "3"],

@@ -14,6 +14,7 @@ export type Entries = ReadonlyMap<string, string>;
 export interface Writes {
   /** Keys to add or change, in the order in which they are desired. */
   readonly put: readonly string[];
+  /** Against the order in which they were read: a trie gives prefixes before the shorter ones around them. */
   readonly remove: readonly string[];
 }
 
@@ -23,7 +24,7 @@ export function planWrites(desired: Entries, actual: Entries): Writes {
   for (const [key, value] of desired) if (actual.get(key) !== value) put.push(key);
   const remove: string[] = [];
   for (const key of actual.keys()) if (!desired.has(key)) remove.push(key);
-  return { put, remove };
+  return { put, remove: remove.reverse() };
 }
 
 /** One entry that could not be written or removed. */

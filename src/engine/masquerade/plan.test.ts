@@ -85,7 +85,8 @@ test("IPv6 ranges around IPv4's form in maps keep nothing of IPv4, ranges beside
       ipMasqAgent: { ranges: ranges.map((r) => range(r, 1)) },
     };
     const planned = planNonmasq(spec, new SourceTable());
-    const extra = nonmasqMap(planned).slice(planned.size);
+    const held = nonmasqMap(planned);
+    const extra = held.slice(0, held.length - planned.size);
     const expected = added ? [{ prefix: parsePrefix("0.0.0.0/0"), rule: 9, source: 0 }] : [];
     assert.deepEqual(extra, expected, ranges.join());
   }

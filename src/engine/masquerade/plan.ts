@@ -64,12 +64,13 @@ const NOT_KEPT = 9;
 
 /**
  * What nonmasq_cidrs holds for planned entries. Maps keep IPv4 inside IPv6, so ::/0 alone would keep all of IPv4: an entry
- * for IPv4 as a whole, longer than any such range and shorter than any of IPv4, stands against that.
+ * for IPv4 as a whole, longer than any such range and shorter than any of IPv4, stands against that. It is the first, so that
+ * ::/0 is at no moment without it; and it goes last, as entries go before the longer ones inside them.
  */
 export function nonmasqMap(planned: ReadonlyMap<string, NonmasqEntry>): NonmasqEntry[] {
   const entries = [...planned.values()];
   if (!planned.has(ALL_IPV4) && entries.some((entry) => coversMappedIPv4(entry.prefix))) {
-    entries.push({ prefix: parsePrefix(ALL_IPV4), rule: NOT_KEPT, source: 0 });
+    entries.unshift({ prefix: parsePrefix(ALL_IPV4), rule: NOT_KEPT, source: 0 });
   }
   return entries;
 }
