@@ -42,6 +42,10 @@ export class FlowTable {
   /** A sweep that has not begun: whoever asks meanwhile shares it. */
   #asked: Promise<void> | undefined;
   #addresses = false;
+  #sweepFailures = 0;
+  #sweepFailure: string | undefined;
+  /** Until a sweep that has failed is tried again. */
+  #retryMs = Number.POSITIVE_INFINITY;
   #running: Promise<void> = Promise.resolve();
   #lookTimer: NodeJS.Timeout | undefined;
   #growing: { from: number; to: number } | undefined;
@@ -87,7 +91,8 @@ export class FlowTable {
   #scheduleSweep(): void {
     this.sweepState.intervalMs = sweepIntervalMs(this.#datapath.flowTables.records, this.#size.flows);
     clearTimeout(this.#sweepTimer);
-    const waitMs = this.#sweptAt + this.sweepState.intervalMs - performance.now();
+    const afterMs = Math.min(this.sweepState.intervalMs, this.#retryMs);
+    const waitMs = this.#sweptAt + afterMs - performance.now();
     this.#sweepTimer = setTimeout(() => void this.sweep(), Math.max(0, waitMs));
   }
 
@@ -135,16 +140,22 @@ export class FlowTable {
     if (this.#closed) return;
     clearTimeout(this.#sweepTimer);
     this.#sweepTimer = undefined;
+    const addresses = this.#addresses;
+    this.#addresses = false;
     try {
-      const addresses = this.#addresses;
-      this.#addresses = false;
       const run = await this.#datapath.sweep(addresses);
       this.sweepState.runs++;
       this.sweepState.removed += Number(run.removed);
       this.sweepState.lastMs = run.durationMs;
       this.sweepState.totalMs += run.durationMs;
+      this.#sweepFailures = 0;
+      this.#sweepFailure = undefined;
+      this.#retryMs = Number.POSITIVE_INFINITY;
     } catch (thrown) {
       this.#log.error({ err: thrown }, "sweep failed");
+      this.#addresses ||= addresses;
+      this.#sweepFailure = `the flow table cannot be swept: ${Fault.from(thrown).detail}`;
+      this.#retryMs = backoffMs(this.#sweepFailures++, 100, 30_000);
     }
     if (this.#closed) return;
     this.#sweptAt = performance.now();
@@ -169,6 +180,7 @@ export class FlowTable {
       ...(full ? [refuses] : []),
       ...(larger ? [shrinks] : []),
       ...(this.#failure === undefined ? [] : [this.#failure]),
+      ...(this.#sweepFailure === undefined ? [] : [this.#sweepFailure]),
     ];
   }
 
