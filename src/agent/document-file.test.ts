@@ -16,6 +16,8 @@ let history: (string | undefined)[];
 let file: DocumentFile;
 /** The reader's clock, in ms: however long this process has to wait for a processor, it is the test that says what time it is. */
 let clock: number;
+/** Happens when the reader asks what time it is. */
+let atClock: (() => void) | undefined;
 
 const note = (): void => {
   const text = file.read(path);
@@ -48,7 +50,10 @@ function row(name: string, body: () => Promise<void>): void {
     writeFileSync(path, "one");
     history = [];
     clock = 0;
-    file = new DocumentFile(64, note, () => clock);
+    file = new DocumentFile(64, note, () => {
+      atClock?.();
+      return clock;
+    });
     note();
     try {
       await body();
@@ -75,6 +80,25 @@ row("a file that is deleted and made again was never away", async () => {
   await reached("two");
   assert.deepEqual(history, ["one", "two"]);
 });
+
+row(
+  "a file that changes between the last look and the reading is not believed before it is still",
+  async () => {
+    writeFileSync(path, "two");
+    note();
+    clock += 100;
+    // Our clock is asked after the look and before the reading.
+    atClock = () => {
+      atClock = undefined;
+      writeFileSync(path, "");
+    };
+    note();
+    assert.equal(atClock, undefined, "it was emptied in between");
+    writeFileSync(path, "three");
+    await reached("three");
+    assert.deepEqual(history, ["one", "three"]);
+  },
+);
 
 row("a file that goes is gone, and with its folder too", async () => {
   rmSync(path);

@@ -100,9 +100,13 @@ export class DocumentFile {
     if (path === "") return undefined;
     this.#watch.follow(path);
     if (path !== this.#path || this.#isStill(look(path))) {
-      this.#path = path;
-      this.#seen = undefined;
-      this.#taken = take(path, this.#maxBytes);
+      const taken = take(path, this.#maxBytes);
+      // It may have changed since it was found to be still: then it is not what has been.
+      if (path !== this.#path || this.#isStill(taken.signature)) {
+        this.#path = path;
+        this.#seen = undefined;
+        this.#taken = taken;
+      }
     }
     const { content } = this.#taken;
     if ("fault" in content) throw content.fault;
