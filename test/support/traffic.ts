@@ -38,6 +38,8 @@ const LINES_PER_SECOND = 800;
 const QUIET_MS = 2000;
 /** Connections that are being opened at once. */
 const OPENING = 50;
+/** New ones that are open at once: several pods together stay below the 511 that wait for a server that has no processor. */
+const OPEN = 100;
 
 const report: TrafficReport = {
   longLived: [],
@@ -142,8 +144,9 @@ async function oneConnection(address: string, port: number): Promise<void> {
   }
 }
 
-/** New connections so far. */
+/** New connections so far, and those of them that are over. */
 let tried = 0;
+const ended = (): number => report.connections.opened + report.connections.failed.length;
 const asking = new Set<DatagramSocket>();
 
 /** One new UDP flow: a datagram that must come back. */
@@ -161,12 +164,12 @@ function oneDatagram(address: string, port: number): void {
 
 /** Until everything is answered, or nothing comes any more: how long that takes is up to the machine. */
 async function settled(): Promise<void> {
-  const { lines, connections, datagrams } = report;
+  const { lines, datagrams } = report;
   const due = lines.sent + tried + datagrams.sent;
   let answered = -1;
   let since = performance.now();
   while (performance.now() - since < QUIET_MS) {
-    const now = lines.echoed + connections.opened + connections.failed.length + datagrams.echoed;
+    const now = lines.echoed + ended() + datagrams.echoed;
     if (now === due) return;
     if (now !== answered) since = performance.now();
     answered = now;
@@ -200,8 +203,10 @@ async function main(): Promise<void> {
     often(Math.min(LINES_PER_SECOND, 100 * count), () => opened[line++ % opened.length]?.next()),
     often(perSecond, () => {
       const address = addresses[(flow >> 1) % addresses.length] ?? "";
-      if (flow++ % 2 === 0) void oneConnection(address, port);
-      else oneDatagram(address, port);
+      if (flow++ % 2 === 0) {
+        // What finds no place in the server's queue is reset or given up at last, whoever carries it.
+        if (tried - ended() < OPEN) void oneConnection(address, port);
+      } else oneDatagram(address, port);
     }),
   ];
   process.stdout.write("started\n");
