@@ -116,7 +116,7 @@ function rerun(group: Group, result: FileResult): string {
 
 /** A line for each failure. */
 function failuresOf({ path, tests, trouble }: FileResult): string[] {
-  const failed = tests.filter((one) => !one.ok);
+  const failed = tests.filter((one) => !one.ok && !one.cancelled);
   const lines = failed.map(({ name, error = "" }) => `${path}: ${name}: ${error.replaceAll(/\s+/g, " ")}`);
   return [...lines, ...(trouble === undefined ? [] : [`${path}: ${trouble}`])];
 }

@@ -7,7 +7,7 @@ import type { Cost, PacketCosts } from "../datapath/packets.ts";
 import type { PortSearch } from "../datapath/ports.ts";
 import type { Sizes } from "../datapath/sizes.ts";
 import { spread } from "../statistics.ts";
-import { FAMILIES, type Family, MEASURES, type Measure } from "../traffic/load.ts";
+import { BULK, FAMILIES, type Family, MEASURES, type Measure } from "../traffic/load.ts";
 import type { Rounds } from "../traffic/run.ts";
 import { MODE_TITLES, MODES } from "../traffic/world.ts";
 import { idleMiB, instructions, type Run, ratios } from "./results.ts";
@@ -39,7 +39,7 @@ Failed and slow connections: ${odd.join(", ")}.`;
 export function trafficSection(rounds: Rounds, run: Run): string {
   return `## Traffic
 
-${run.rounds} rounds of ${run.seconds} s per measure and family. Each cell: the median, and after the colon the ratio to plain routing,
+${run.rounds} rounds of ${run.seconds} s per measure and family, ${BULK.times * run.seconds} s for bulk. Each cell: the median, and after the colon the ratio to plain routing,
 median [least-most] of the rounds.
 
 ${FAMILIES.map((family) => familyTable(rounds, family)).join("\n\n")}`;

@@ -40,6 +40,8 @@ const PORT = {
   connections: 9000,
   iperf3: { 4: 5201, 6: 5202 },
 } as const;
+/** A bulk transfer wanders most, and begins slowly: it is measured for so many times as long, after so many seconds. */
+export const BULK = { times: 3, omitSeconds: 1 } as const;
 /** Command of the generator of traffic. */
 export const EXCHANGE = [process.execPath, join(import.meta.dirname, "exchange.ts")];
 
@@ -183,24 +185,30 @@ export async function connections(
   return JSON.parse(await call(world, argv, seconds));
 }
 
-/** Runs all measures of one family in a world whose servers run; `seconds` each. */
+/** Mbit/s that the server received. */
+async function bulk(world: World, family: Family, seconds: number): Promise<number> {
+  const time = ["-t", String(BULK.times * seconds), "-O", String(BULK.omitSeconds)];
+  const argv = ["iperf3", "-c", INTERNET[family][0] ?? "", "-p", String(PORT.iperf3[family]), ...time, "-J"];
+  const report = JSON.parse(await call(world, argv, BULK.times * seconds + BULK.omitSeconds)) as {
+    end: { sum_received: { bits_per_second: number } };
+  };
+  return report.end.sum_received.bits_per_second / 1e6;
+}
+
+/** Runs all measures of one family in a world whose servers run; `seconds` each, bulk longer. */
 export async function measure(world: World, family: Family, seconds: number): Promise<Sample> {
   const tcp = await roundTrip(world, family, "tcp", seconds);
   const udp = await roundTrip(world, family, "udp", seconds);
   const perSecond = await packets(world, family, seconds);
   const made = await connections(world, family, seconds);
-  const [first = ""] = INTERNET[family];
-  const iperf3 = ["iperf3", "-c", first, "-p", String(PORT.iperf3[family]), "-t", String(seconds), "-J"];
-  const bulk = JSON.parse(await call(world, iperf3, seconds)) as {
-    end: { sum_received: { bits_per_second: number } };
-  };
+  const bulkMbits = await bulk(world, family, seconds);
   const { failed, slow, seen } = made;
   const figures = {
     tcp,
     udp,
     packets: perSecond,
     connections: made.perSecond,
-    bulk: bulk.end.sum_received.bits_per_second / 1e6,
+    bulk: bulkMbits,
   };
   return { figures, failed, slow, seen };
 }

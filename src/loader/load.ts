@@ -3,6 +3,7 @@
 // fds of maps and programs. The last step puts the new program behind the hooks, for what is attached already as well.
 import { closeSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
+import { Fault } from "../base/fault.ts";
 import { MapType, mapInfo } from "../kernel/bpf.ts";
 import { BpfMap } from "../kernel/bpf-map.ts";
 import { jiffyNs } from "../kernel/clock.ts";
@@ -178,11 +179,27 @@ function loadOrExplain(object: BpfObject, options: LoadOptions): void {
   throw faults.VERIFIER({ program, file, ...readVerifierLog(log) });
 }
 
+/** A signal ends the verifier's work, be it only one that stops and continues the process. libbpf itself tries five times. */
+const LOAD_TRIES = 8;
+
+const isInterrupted = (thrown: unknown): boolean =>
+  thrown instanceof Fault && thrown.code === "KERNEL_BUSY" && thrown.context.errno === "EAGAIN";
+
 /**
- * Loads the object's maps and programs.
+ * Loads the object's maps and programs, again if a signal ended it.
  * @throws Fault OBJECT_*, KERNEL_LACKS, VERIFIER, NOT_BPFFS, PIN_MISMATCH, or of the kernel; then nothing that ran has changed
  */
 export function load(options: LoadOptions): Loaded {
+  for (let left = LOAD_TRIES; ; ) {
+    try {
+      return loadOnce(options);
+    } catch (thrown) {
+      if (--left === 0 || !isInterrupted(thrown)) throw thrown;
+    }
+  }
+}
+
+function loadOnce(options: LoadOptions): Loaded {
   makePinFolders(options.bpfRoot);
   using object = new BpfObject(readObject(options.objectPath), OBJECT_NAME);
   configure(object, options);

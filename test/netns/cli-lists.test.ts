@@ -4,7 +4,6 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { waitFor } from "../../src/base/async.ts";
 import { listFlows } from "../../src/cli/flow-list.ts";
 import { type FlowRow, natLines } from "../../src/cli/flows.ts";
 import { openDatapath } from "../../src/loader/datapath.ts";
@@ -204,9 +203,12 @@ test("endpoints, maps and counters have their filters, and what is not there is 
 /** Makes the flow table large, and fills it with records that no packet made. */
 async function fill(): Promise<void> {
   {
-    const options = { objectPath: OBJECT, bpfRoot: node.bpfRoot, config: ALL_ON, netns: world.node };
-    // A signal to this process, which children send too, ends the verifier's work (EAGAIN).
-    using datapath = await waitFor("the kernel to load", () => openDatapath(options));
+    using datapath = openDatapath({
+      objectPath: OBJECT,
+      bpfRoot: node.bpfRoot,
+      config: ALL_ON,
+      netns: world.node,
+    });
     await datapath.flowTables.grow({ flows: 2 * MANY, replies: 2 * MANY });
   }
   const tables = openInner(node.bpfRoot, "flows");

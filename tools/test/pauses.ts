@@ -4,8 +4,8 @@
 import { sleep } from "../../src/base/async.ts";
 import { markedPids } from "./leftovers.ts";
 
-/** Between two stops, and how long one lasts, in milliseconds: each is drawn up to this. */
-const BETWEEN_MS = 30;
+/** Between two stops of one process, and how long one lasts, in milliseconds: each is drawn up to this. */
+const BETWEEN_MS = 1000;
 const LASTS_MS = 80;
 /** Short stops are the most likely, long ones happen. */
 const drawMs = (upTo: number): number => upTo * Math.random() ** 2;
@@ -24,8 +24,8 @@ export function pauseProcesses(mark: string): AsyncDisposable {
   let ended = false;
   const work = async (): Promise<void> => {
     while (!ended) {
-      await sleep(drawMs(BETWEEN_MS));
       const pids = markedPids(mark);
+      await sleep(drawMs(BETWEEN_MS) / Math.max(1, pids.length));
       const pid = pids[Math.floor(Math.random() * pids.length)];
       if (pid === undefined || !signal(pid, "SIGSTOP")) continue;
       await sleep(drawMs(LASTS_MS));

@@ -40,6 +40,25 @@ describe("running one test file", () => {
     assert.match(result.output, /Error: no/);
   });
 
+  test("of a suite that cannot be set up the reason is told, once", async () => {
+    const result = await run(`
+      test.describe("suite", () => {
+        test.before(() => { throw new Error("no namespace"); });
+        test("one", () => {});
+        test("two", () => {});
+      });`);
+    const told = result.tests.map(({ name, ok, error, cancelled }) => [
+      name,
+      ok,
+      cancelled ? "cancelled" : error,
+    ]);
+    assert.deepEqual(told, [
+      ["one", false, "cancelled"],
+      ["two", false, "cancelled"],
+      ["suite", false, "no namespace"],
+    ]);
+  });
+
   test("runs only what matches", async () => {
     const result = await run('test("one", () => {}); test("two", () => {});', { grep: "two" });
     assert.deepEqual(outcome(result), [["two", true]]);
