@@ -86,6 +86,21 @@ test("answers: numbers over 2^53 as text, health with 503, one endpoint, none", 
   await assert.rejects(ask({ socketPath, path: "/v1/banana" }), { message: /there is no such path/ });
 });
 
+test("who follows flows of an agent that ends comes to their end", async () => {
+  const path = join(dir, "ending.sock");
+  const ending = new AgentApiServer({ socketPath: path, view, cni, log: silentLog() });
+  await ending.listen();
+  const told = followFlows(path);
+  const first = told.next();
+  await waitFor("the reader", () => flows.clients === 1);
+  flows.publish(flow(1));
+  assert.equal((await first).done, false);
+  const end = told.next();
+  await ending.close();
+  assert.deepEqual(await end, { done: true, value: undefined });
+  await assert.rejects(followFlows(path).next(), { code: "AGENT_UNREACHABLE" });
+});
+
 test("a CNI request goes to the handler; too much or no JSON does not", async () => {
   assert.equal((await exchange({ socketPath, path: "/v1/cni/add", body: { a: 1 } })).status, 200);
   assert.deepEqual(answered, [["add", { a: 1 }]]);

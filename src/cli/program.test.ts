@@ -78,6 +78,13 @@ for (const [words, found] of completions) {
   });
 }
 
+test("options before the word agent are refused with where they belong", async () => {
+  await assert.rejects(
+    buildProgram().parseAsync(["node", "hookline", "--run-dir", "/run/x", "agent", "--enable-ipv6=false"]),
+    { code: "USAGE", message: /behind the word: hookline agent --run-dir/ },
+  );
+});
+
 test("targets: --run-dir before --node before the environment before the default", (t) => {
   const runDir = mkdtempSync(join(tmpdir(), "hookline-target-"));
   t.after(() => rmSync(runDir, { recursive: true }));

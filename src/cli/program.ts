@@ -7,6 +7,7 @@ import { addCleanup } from "./cleanup.ts";
 import { addCompletion } from "./completion.ts";
 import { addConfig } from "./config.ts";
 import { addEndpoint } from "./endpoint.ts";
+import { faults } from "./faults.ts";
 import { addLab } from "./lab.ts";
 import { addMetrics } from "./metrics.ts";
 import { addMonitor } from "./monitor.ts";
@@ -45,7 +46,12 @@ export function buildProgram(): Command {
     .command("agent")
     .description("run the agent of this node (hookline agent --help lists its options)")
     .helpOption(false)
-    .allowUnknownOption();
+    .allowUnknownOption()
+    .allowExcessArguments()
+    // main.ts runs the agent; here ends a command line that puts options of other commands before the word.
+    .action(() => {
+      throw faults.USAGE({ why: "options of the agent stand behind the word: hookline agent --run-dir DIR" });
+    });
   addVersion(program);
   addCompletion(program);
   throwOnMisuse(program);
