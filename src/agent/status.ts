@@ -28,8 +28,6 @@ export interface MapFill {
   readonly type: string;
   readonly entries: number;
   readonly maxEntries: number;
-  /** Kernel memory in bytes, undefined where the kernel does not say. */
-  readonly bytes?: number;
 }
 
 /** Who has flows: a pod, or under id 0 the node. */

@@ -5,7 +5,7 @@ import type { Command } from "commander";
 import type { StatusReport } from "../agent/status.ts";
 import { askAgent } from "./agent.ts";
 import { type FormatOption, type GlobalOptions, withExamples, withFormat } from "./command.ts";
-import { formatBytes, formatSeconds } from "./duration.ts";
+import { formatSeconds } from "./duration.ts";
 import { EXIT } from "./faults.ts";
 import { printValue } from "./output.ts";
 import { resolveTarget } from "./target.ts";
@@ -60,7 +60,6 @@ function troubleLines(report: StatusReport): string[] {
   ];
 }
 
-/** The report for people. */
 function flowTableText({ flowTable, flowOwners }: StatusReport): string {
   if (flowTable === null) return "not loaded";
   const { records, size, maximum, growing } = flowTable;
@@ -72,11 +71,11 @@ function flowTableText({ flowTable, flowOwners }: StatusReport): string {
   return `${records} of ${size} records, ${more}${held.join("")}`;
 }
 
+/** The report for people. */
 export function statusText(report: StatusReport): string {
   const { routing, ipam, endpoints, monitor, sweep, config } = report;
   const wired = report.devices.map((d) => `${d.name} (mtu ${d.mtu}${d.attached ? "" : ", not attached"})`);
   const fullest = [...report.maps].sort((a, b) => b.entries / b.maxEntries - a.entries / a.maxEntries)[0];
-  const bytes = report.maps.reduce((sum, map) => sum + (map.bytes ?? 0), 0);
   const all = [
     line("Hookline", `${condition(report.overall)}   [${report.nodeName}, ${report.version}]`),
     line("Kubernetes", `${condition(report.kubernetes)}   [${report.kubernetes.server}]`),
@@ -95,7 +94,7 @@ export function statusText(report: StatusReport): string {
     line("Nodes", `${report.nodes}, ${routing.routes} routes`),
     line(
       "BPF maps",
-      `${report.maps.length}${bytes > 0 ? `, ${formatBytes(bytes)}` : ""}${fullest ? `, fullest ${fullest.name} ${fullest.entries}/${fullest.maxEntries}` : ""}`,
+      `${report.maps.length}${fullest ? `, fullest ${fullest.name} ${fullest.entries}/${fullest.maxEntries}` : ""}`,
     ),
     line("Flow table", flowTableText(report)),
     line("Monitor", `${monitor.events} events, ${monitor.lost} lost, ${monitor.clients} listening`),
