@@ -147,7 +147,7 @@ describe(`journeys through lab ${lab}`, () => {
   for (const target of ["internet", "exempt", "pod-2-1", "pod-1-2", "node2"]) {
     for (const family of [4, 6] as const) {
       test(`IPv${family} ping: pod-1-1 reaches ${target}`, async () => {
-        const ping = ["ping", "-c", "3", "-i", "0.05", "-W", "2", "-q", addresses[target]?.[family] ?? ""];
+        const ping = ["ping", "-c", "3", "-i", "0.05", "-W", "20", "-q", addresses[target]?.[family] ?? ""];
         const text = await output("lab", "exec", "--name", lab, "pod-1-1", "--", ...ping);
         assert.match(text, /3 packets transmitted, 3 received/);
       });

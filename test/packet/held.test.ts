@@ -9,7 +9,7 @@ import { MAPS } from "../../src/maps/gen/maps.ts";
 import { DropReason, EventKind, FragmentFate, Hook, SweepMode } from "../../src/maps/gen/verdict.ts";
 import { cablesOf, type OffloadEnd } from "../support/cable.ts";
 import { ALL_ON, type HookName, longAgo, nowTicks, TICKS_PER_SECOND } from "../support/datapath.ts";
-import { cut, type Envelope, orders } from "../support/fragments.ts";
+import { cut, type Envelope, inTime, isOf, orders } from "../support/fragments.ts";
 import { ip } from "../support/netns.ts";
 import { openTranslated } from "../support/opened-flow.ts";
 import { eth, type Packet } from "../support/packet.ts";
@@ -115,36 +115,41 @@ function ways(f: Family, t: Transport, id: number) {
   };
 }
 
-/** Whether a frame is one of the datagram, by its destination. */
-const goesTo = (frame: Uint8Array, like: Uint8Array, f: Family): boolean => {
-  const at = f === 4 ? [30, 34] : [38, 54];
-  return (
-    Buffer.compare(frame.subarray(12, 14), like.subarray(12, 14)) === 0 &&
-    Buffer.compare(frame.subarray(...at), like.subarray(...at)) === 0
-  );
-};
-
 let lastId = 100;
 
 for (const direction of ["out", "back"] as const) {
   for (const { f, t } of forAll((f, t) => ({ f, t }))) {
     test(`IPv${f} ${t.name} ${direction}: in every order the first fragment goes first and all arrive translated`, async () => {
       const [from, to] = direction === "out" ? [pod, net] : [net, pod];
-      const lost = dropped(Hook.HOOK_FROM_POD);
       for (const order of orders(3)) {
-        begin(f, t);
-        const { sends, arrives } = ways(f, t, ++lastId)[direction];
-        for (const n of order) from.send(sends[n] as Uint8Array);
-        const got: Uint8Array[] = [];
-        for (const _ of order)
-          got.push((await to.receive((frame) => goesTo(frame, arrives[0] as Uint8Array, f))).frame);
-        assert.deepEqual(differences(arrives[0] as Uint8Array, got[0] as Uint8Array), [], `order ${order}`);
-        const text = (frames: readonly Uint8Array[]): string[] =>
-          frames.map((one) => Buffer.from(one).toString("hex")).sort();
-        assert.deepEqual(text(got), text(arrives), `order ${order}`);
-        const waited = order.indexOf(0);
-        assert.deepEqual(fates(), { held: waited, released: waited, ended: 0, waiting: 0 }, `order ${order}`);
-        assert.equal(dropped(Hook.HOOK_FROM_POD), lost, "none is dropped");
+        await inTime(async () => {
+          begin(f, t);
+          const lost = dropped(Hook.HOOK_FROM_POD);
+          const { sends, arrives } = ways(f, t, ++lastId)[direction];
+          const waited = order.indexOf(0);
+          const got: Uint8Array[] = [];
+          // Each is sent when the one before has been seen: two processors may take up two frames in any order.
+          for (const [i, n] of order.entries()) {
+            from.send(sends[n] as Uint8Array);
+            if (i < waited)
+              await waitFor(`${i + 1} to wait`, () => fates().held === i + 1, { intervalMs: 1 });
+            else
+              while (got.length <= i)
+                got.push((await to.receive((frame) => isOf(frame, arrives[0] as Uint8Array, f))).frame);
+          }
+          assert.deepEqual(differences(arrives[0] as Uint8Array, got[0] as Uint8Array), [], `order ${order}`);
+          const text = (frames: readonly Uint8Array[]): string[] =>
+            frames.map((one) => Buffer.from(one).toString("hex")).sort();
+          assert.deepEqual(text(got), text(arrives), `order ${order}`);
+          // A frame arrives before the program that sent it has come to its end.
+          await waitFor("all to be counted", () => fates().released === waited, { intervalMs: 1 });
+          assert.deepEqual(
+            fates(),
+            { held: waited, released: waited, ended: 0, waiting: 0 },
+            `order ${order}`,
+          );
+          assert.equal(dropped(Hook.HOOK_FROM_POD), lost, "none is dropped");
+        });
       }
     });
   }
@@ -179,105 +184,108 @@ function setMtu(mtu: number): void {
 }
 
 for (const f of FAMILIES) {
-  test(`IPv${f}: what waits is neither counted nor told; what ends is both, once`, () => {
-    begin();
-    const hook = Hook.HOOK_FROM_POD;
-    const [, second, third] = pieces(f);
-    const before = {
-      drops: bench.datapath.counter(hook, DropReason.DROP_FRAG_NOT_FOUND),
-      forwarded: bench.datapath.counter(hook, 0),
-    };
-    for (const frame of [second, third]) assert.deepEqual(run("from_pod", "hla", frame).events, []);
-    assert.deepEqual(fates(), { held: 2, released: 0, ended: 0, waiting: 2 });
-    assert.deepEqual(bench.datapath.counter(hook, DropReason.DROP_FRAG_NOT_FOUND), before.drops);
-    assert.deepEqual(bench.datapath.counter(hook, 0), before.forwarded);
-    bench.datapath.sweep(SweepMode.SWEEP_FRAGMENTS);
-    assert.equal(fates().waiting, 2, "their time is not over");
-    age();
-    bench.datapath.sweep(SweepMode.SWEEP_FRAGMENTS);
-    assert.deepEqual(fates(), { held: 2, released: 0, ended: 2, waiting: 0 });
-    const after = bench.datapath.counter(hook, DropReason.DROP_FRAG_NOT_FOUND);
-    assert.equal(after.packets - before.drops.packets, 2n);
-    assert.equal(after.bytes - before.drops.bytes, BigInt(second.length + third.length));
-    const events = bench.datapath.events();
-    assert.deepEqual(
-      events.map(({ kind, reason, saddr, daddr, endpoint, proto }) => ({
-        kind,
-        reason,
-        saddr,
-        daddr,
-        endpoint,
-        proto,
-      })),
-      Array(2).fill({
-        kind: EventKind.EVENT_DROP,
-        reason: DropReason.DROP_FRAG_NOT_FOUND,
-        saddr: POD_A[f],
-        daddr: INTERNET[f],
-        endpoint: ENDPOINT_A,
-        proto: 17,
-      }),
-    );
-    assert.deepEqual(events.map(({ len }) => len).sort(), [third.length, second.length].sort());
-  });
+  test(`IPv${f}: what waits is neither counted nor told; what ends is both, once`, () =>
+    inTime(() => {
+      begin();
+      const hook = Hook.HOOK_FROM_POD;
+      const [, second, third] = pieces(f);
+      const before = {
+        drops: bench.datapath.counter(hook, DropReason.DROP_FRAG_NOT_FOUND),
+        forwarded: bench.datapath.counter(hook, 0),
+      };
+      for (const frame of [second, third]) assert.deepEqual(run("from_pod", "hla", frame).events, []);
+      assert.deepEqual(fates(), { held: 2, released: 0, ended: 0, waiting: 2 });
+      assert.deepEqual(bench.datapath.counter(hook, DropReason.DROP_FRAG_NOT_FOUND), before.drops);
+      assert.deepEqual(bench.datapath.counter(hook, 0), before.forwarded);
+      bench.datapath.sweep(SweepMode.SWEEP_FRAGMENTS);
+      assert.equal(fates().waiting, 2, "their time is not over");
+      age();
+      bench.datapath.sweep(SweepMode.SWEEP_FRAGMENTS);
+      assert.deepEqual(fates(), { held: 2, released: 0, ended: 2, waiting: 0 });
+      const after = bench.datapath.counter(hook, DropReason.DROP_FRAG_NOT_FOUND);
+      assert.equal(after.packets - before.drops.packets, 2n);
+      assert.equal(after.bytes - before.drops.bytes, BigInt(second.length + third.length));
+      const events = bench.datapath.events();
+      assert.deepEqual(
+        events.map(({ kind, reason, saddr, daddr, endpoint, proto }) => ({
+          kind,
+          reason,
+          saddr,
+          daddr,
+          endpoint,
+          proto,
+        })),
+        Array(2).fill({
+          kind: EventKind.EVENT_DROP,
+          reason: DropReason.DROP_FRAG_NOT_FOUND,
+          saddr: POD_A[f],
+          daddr: INTERNET[f],
+          endpoint: ENDPOINT_A,
+          proto: 17,
+        }),
+      );
+      assert.deepEqual(events.map(({ len }) => len).sort(), [third.length, second.length].sort());
+    }));
 
-  test(`IPv${f}: a pod has half of the places, its neighbour and the network what is left; without an agent the late make room`, () => {
-    begin(f, UDP);
-    const hook = Hook.HOOK_FROM_POD;
-    const places = MAPS.frag_held.maxEntries;
-    const table = bench.datapath.table(MAPS.frag_held);
-    run("from_pod", "hla", pieces(f)[1]);
-    const [, one] = table.entries().find(([, { since }]) => since !== 0) ?? [];
-    assert.ok(one);
-    // None ends before its time, however slow the machine.
-    for (let place = 0; place < places / 2 - 1; place++)
-      table.set(place, { ...one, key: { ...one.key, id: place }, since: (nowTicks() + 100_000) >>> 0 });
-    const before = dropped(hook);
-    for (let i = 0; i < 3; i++) run("from_pod", "hla", pieces(f)[1]);
-    assert.equal(waiting(bench), places / 2);
-    assert.equal(dropped(hook) - before, 2, "the others as if nothing could be held");
+  test(`IPv${f}: a pod has half of the places, its neighbour and the network what is left; without an agent the late make room`, () =>
+    inTime(() => {
+      begin(f, UDP);
+      const hook = Hook.HOOK_FROM_POD;
+      const places = MAPS.frag_held.maxEntries;
+      const table = bench.datapath.table(MAPS.frag_held);
+      run("from_pod", "hla", pieces(f)[1]);
+      const [, one] = table.entries().find(([, { since }]) => since !== 0) ?? [];
+      assert.ok(one);
+      // None ends before its time, however slow the machine.
+      for (let place = 0; place < places / 2 - 1; place++)
+        table.set(place, { ...one, key: { ...one.key, id: place }, since: (nowTicks() + 100_000) >>> 0 });
+      const before = dropped(hook);
+      for (let i = 0; i < 3; i++) run("from_pod", "hla", pieces(f)[1]);
+      assert.equal(waiting(bench), places / 2);
+      assert.equal(dropped(hook) - before, 2, "the others as if nothing could be held");
 
-    const [first, second, third] = pieces(f, fromB(f));
-    for (const frame of [third, second]) run("from_pod", "hlb", frame);
-    assert.equal(fates().waiting, places / 2 + 2);
-    run("from_pod", "hlb", first);
-    assert.deepEqual(fates(), { held: 4, released: 2, ended: 0, waiting: places / 2 });
-    const answer = cut(
-      f,
-      { ...back(f), id: ++lastId },
-      (on) => on.udp({ sport: 80, dport: XPORT }).payload(BODY),
-      PART,
-    );
-    for (const frame of answer.slice(1)) run("from_net", "eth0", frame);
-    assert.equal(fates().waiting, places / 2 + 2);
+      const [first, second, third] = pieces(f, fromB(f));
+      for (const frame of [third, second]) run("from_pod", "hlb", frame);
+      assert.equal(fates().waiting, places / 2 + 2);
+      run("from_pod", "hlb", first);
+      assert.deepEqual(fates(), { held: 4, released: 2, ended: 0, waiting: places / 2 });
+      const answer = cut(
+        f,
+        { ...back(f), id: ++lastId },
+        (on) => on.udp({ sport: 80, dport: XPORT }).payload(BODY),
+        PART,
+      );
+      for (const frame of answer.slice(1)) run("from_net", "eth0", frame);
+      assert.equal(fates().waiting, places / 2 + 2);
 
-    age();
-    const late = dropped(hook);
-    run("from_pod", "hla", pieces(f)[1]);
-    assert.equal(fates().waiting, 1);
-    assert.equal(fates().ended, places / 2 + 2);
-    assert.equal(
-      dropped(hook) - late,
-      places / 2,
-      "and those of the network are no drops: the stack has them",
-    );
-  });
+      age();
+      const late = dropped(hook);
+      run("from_pod", "hla", pieces(f)[1]);
+      assert.equal(fates().waiting, 1);
+      assert.equal(fates().ended, places / 2 + 2);
+      assert.equal(
+        dropped(hook) - late,
+        places / 2,
+        "and those of the network are no drops: the stack has them",
+      );
+    }));
 
-  test(`IPv${f}: a pod that is gone holds nothing; another with its address gets nothing of it`, () => {
-    begin();
-    const [first, second] = pieces(f);
-    run("from_pod", "hla", second);
-    run("from_pod", "hlb", pieces(f, fromB(f))[1]);
-    const endpoints = bench.datapath.table(MAPS.endpoints);
-    const a = endpoints.get(bench.devices.hla);
-    assert.ok(a);
-    endpoints.set(bench.devices.hla, { ...a, id: 150 });
-    run("from_pod", "hla", first);
-    assert.deepEqual(fates(), { held: 2, released: 0, ended: 0, waiting: 2 });
-    setLive(bench.datapath, [ENDPOINT_B]);
-    bench.datapath.sweep(0);
-    assert.deepEqual(fates(), { held: 2, released: 0, ended: 1, waiting: 1 });
-  });
+  test(`IPv${f}: a pod that is gone holds nothing; another with its address gets nothing of it`, () =>
+    inTime(() => {
+      begin();
+      const [first, second] = pieces(f);
+      run("from_pod", "hla", second);
+      run("from_pod", "hlb", pieces(f, fromB(f))[1]);
+      const endpoints = bench.datapath.table(MAPS.endpoints);
+      const a = endpoints.get(bench.devices.hla);
+      assert.ok(a);
+      endpoints.set(bench.devices.hla, { ...a, id: 150 });
+      run("from_pod", "hla", first);
+      assert.deepEqual(fates(), { held: 2, released: 0, ended: 0, waiting: 2 });
+      setLive(bench.datapath, [ENDPOINT_B]);
+      bench.datapath.sweep(0);
+      assert.deepEqual(fates(), { held: 2, released: 0, ended: 1, waiting: 1 });
+    }));
 
   test(`IPv${f}: only what needs its first is held`, () => {
     begin();
@@ -293,70 +301,73 @@ for (const f of FAMILIES) {
     assert.deepEqual(fates(), { held, released: 0, ended: 0, waiting: held });
   });
 
-  test(`IPv${f}: from the network it goes on to the stack as well; the pod's first fragment takes it, the node's does not`, () => {
-    begin(f, UDP);
-    const datagram = (dport: number): Uint8Array[] =>
-      cut(f, { ...back(f), id: ++lastId }, (on) => on.udp({ sport: 80, dport }).payload(BODY), PART);
-    for (const [dport, released] of [
-      [XPORT, 2],
-      [XPORT + 1, 2],
-    ] as const) {
-      const [first, second, third] = datagram(dport) as [Uint8Array, Uint8Array, Uint8Array];
-      for (const frame of [third, second]) {
-        const { verdict, packet } = run("from_net", "eth0", frame);
-        assert.equal(verdict, "pass");
-        assert.deepEqual(differences(frame, packet), []);
+  test(`IPv${f}: from the network it goes on to the stack as well; the pod's first fragment takes it, the node's does not`, () =>
+    inTime(() => {
+      begin(f, UDP);
+      const datagram = (dport: number): Uint8Array[] =>
+        cut(f, { ...back(f), id: ++lastId }, (on) => on.udp({ sport: 80, dport }).payload(BODY), PART);
+      for (const [dport, released] of [
+        [XPORT, 2],
+        [XPORT + 1, 2],
+      ] as const) {
+        const [first, second, third] = datagram(dport) as [Uint8Array, Uint8Array, Uint8Array];
+        for (const frame of [third, second]) {
+          const { verdict, packet } = run("from_net", "eth0", frame);
+          assert.equal(verdict, "pass");
+          assert.deepEqual(differences(frame, packet), []);
+        }
+        const { verdict } = run("from_net", "eth0", first);
+        assert.equal(verdict, dport === XPORT ? "drop" : "pass", "the pod's comes by again");
+        assert.equal(fates().released, released);
       }
-      const { verdict } = run("from_net", "eth0", first);
-      assert.equal(verdict, dport === XPORT ? "drop" : "pass", "the pod's comes by again");
-      assert.equal(fates().released, released);
-    }
-    assert.equal(fates().waiting, 2);
-    const before = dropped(Hook.HOOK_FROM_NET);
-    age();
-    bench.datapath.sweep(SweepMode.SWEEP_FRAGMENTS);
-    assert.deepEqual(fates(), { held: 4, released: 2, ended: 2, waiting: 0 });
-    assert.equal(dropped(Hook.HOOK_FROM_NET), before, "the stack had them");
-    assert.deepEqual(bench.datapath.events(), []);
-  });
+      assert.equal(fates().waiting, 2);
+      const before = dropped(Hook.HOOK_FROM_NET);
+      age();
+      bench.datapath.sweep(SweepMode.SWEEP_FRAGMENTS);
+      assert.deepEqual(fates(), { held: 4, released: 2, ended: 2, waiting: 0 });
+      assert.equal(dropped(Hook.HOOK_FROM_NET), before, "the stack had them");
+      assert.deepEqual(bench.datapath.events(), []);
+    }));
 
-  test(`IPv${f}: a first fragment that came long ago is of another datagram`, () => {
-    begin(f, UDP);
-    const [first, second] = pieces(f);
-    run("from_pod", "hla", first);
-    const table = bench.datapath.table(MAPS.frag_datagrams);
-    const [[key, datagram] = []] = table.entries();
-    assert.ok(key && datagram);
-    const ago = (seconds: number): void =>
-      table.set(key, { ...datagram, seen: (nowTicks() - Math.round(seconds * TICKS_PER_SECOND)) >>> 0 });
-    ago(28);
-    assert.equal(run("from_pod", "hla", second).verdict, "redirect");
-    ago(33);
-    assert.equal(run("from_pod", "hla", second).verdict, "drop");
-    assert.equal(fates().waiting, 1);
-  });
+  test(`IPv${f}: a first fragment that came long ago is of another datagram`, () =>
+    inTime(() => {
+      begin(f, UDP);
+      const [first, second] = pieces(f);
+      run("from_pod", "hla", first);
+      const table = bench.datapath.table(MAPS.frag_datagrams);
+      const [[key, datagram] = []] = table.entries();
+      assert.ok(key && datagram);
+      const ago = (seconds: number): void =>
+        table.set(key, { ...datagram, seen: (nowTicks() - Math.round(seconds * TICKS_PER_SECOND)) >>> 0 });
+      ago(28);
+      assert.equal(run("from_pod", "hla", second).verdict, "redirect");
+      ago(33);
+      assert.equal(run("from_pod", "hla", second).verdict, "drop");
+      assert.equal(fates().waiting, 1);
+    }));
 
   // What is longer or shorter than the first leaves without the device's sum: the kernel makes its own.
-  test(`IPv${f}: the device's sum of the first fragment is made that of one as long that leaves in its buffer`, () => {
-    begin(f, UDP);
-    const test = new TestRun();
-    const answer = cut(
-      f,
-      { ...back(f), id: ++lastId },
-      (on) => on.udp({ sport: 80, dport: XPORT }).payload(BODY.subarray(0, 2 * PART - 8)),
-      PART,
-    );
-    assert.equal(answer.length, 2);
-    withNetns(rig.node.netns, () => {
-      const program = bench.datapath.program("from_net");
-      test.probe(bench.datapath.program("to_pod"), answer[0] as Uint8Array);
-      for (const n of [1, 0]) {
-        const verdict = test.run(program, answer[n] as Uint8Array, { ifindex: bench.devices.eth0 });
-        assert.equal(typeof verdict, "number", `fragment ${n}: ${verdict}`);
-      }
-    });
-    assert.equal(fates().released, 1);
-  });
+  test(`IPv${f}: the device's sum of the first fragment is made that of one as long that leaves in its buffer`, () =>
+    inTime(() => {
+      begin(f, UDP);
+      const test = new TestRun();
+      const answer = cut(
+        f,
+        { ...back(f), id: ++lastId },
+        (on) => on.udp({ sport: 80, dport: XPORT }).payload(BODY.subarray(0, 2 * PART - 8)),
+        PART,
+      );
+      assert.equal(answer.length, 2);
+      withNetns(rig.node.netns, () => {
+        const program = bench.datapath.program("from_net");
+        test.probe(bench.datapath.program("to_pod"), answer[0] as Uint8Array);
+        for (const n of [1, 0]) {
+          const verdict = test.run(program, answer[n] as Uint8Array, { ifindex: bench.devices.eth0 });
+          assert.equal(typeof verdict, "number", `fragment ${n}: ${verdict}`);
+        }
+      });
+      assert.equal(fates().released, 1);
+    }));
 
   test(`IPv${f}: with tracking off nothing is held`, () => {
     const off = rig.load({ ...ALL_ON, [f === 4 ? "trackFragmentsIpv4" : "trackFragmentsIpv6"]: 0 });
@@ -366,22 +377,23 @@ for (const f of FAMILIES) {
     assert.deepEqual(fates(off), { held: 0, released: 0, ended: 0, waiting: 0 });
   });
 
-  test(`IPv${f}: a jumbo fragment waits; one beyond any device's is dropped`, async () => {
-    setMtu(12_000);
-    begin(f, UDP);
-    const large = (size: number): Uint8Array =>
-      cut(
-        f,
-        { ...fromA(f), id: ++lastId },
-        (on) => on.udp({ sport: PORT, dport: 80 }).payload(new Uint8Array(2 * size)),
-        size,
-      )[1] as Uint8Array;
-    const before = dropped(Hook.HOOK_FROM_POD);
-    pod.send(large(8952));
-    await waitFor("the first", () => fates().waiting === 1);
-    pod.send(large(9208));
-    await waitFor("the second", () => dropped(Hook.HOOK_FROM_POD) === before + 1);
-    assert.equal(fates().waiting, 1);
-    setMtu(1500);
-  });
+  test(`IPv${f}: a jumbo fragment waits; one beyond any device's is dropped`, () =>
+    inTime(async () => {
+      setMtu(12_000);
+      begin(f, UDP);
+      const large = (size: number): Uint8Array =>
+        cut(
+          f,
+          { ...fromA(f), id: ++lastId },
+          (on) => on.udp({ sport: PORT, dport: 80 }).payload(new Uint8Array(2 * size)),
+          size,
+        )[1] as Uint8Array;
+      const before = dropped(Hook.HOOK_FROM_POD);
+      pod.send(large(8952));
+      await waitFor("the first", () => fates().waiting === 1);
+      pod.send(large(9208));
+      await waitFor("the second", () => dropped(Hook.HOOK_FROM_POD) === before + 1);
+      assert.equal(fates().waiting, 1);
+      setMtu(1500);
+    }));
 }

@@ -6,7 +6,7 @@ import { after, before } from "node:test";
 import { MAPS } from "../../src/maps/gen/maps.ts";
 import type { Flow } from "../../src/maps/gen/types.ts";
 import { FlowState } from "../../src/maps/gen/verdict.ts";
-import { longAgo, nowTicks, TICKS_PER_SECOND } from "../support/datapath.ts";
+import { longAgo } from "../support/datapath.ts";
 import {
   type Both,
   ENDPOINT_B,
@@ -17,7 +17,7 @@ import {
   POD_B,
   POD_FAR,
 } from "../support/packet-node.ts";
-import { type Bench, type Row, runRows, send } from "../support/packet-rows.ts";
+import { assertLives, type Bench, type Row, runRows, send } from "../support/packet-rows.ts";
 import {
   FAMILIES,
   type Family,
@@ -62,10 +62,10 @@ function change(b: Bench, fields: Partial<Flow>): void {
 }
 
 const oneFlow =
-  (check: (flow: Flow) => void) =>
-  (entries: [unknown, Flow][]): void => {
+  (check: (flow: Flow, sent: number) => void) =>
+  (entries: [unknown, Flow][], sent: number): void => {
     assert.equal(entries.length, 1, "records");
-    check(entries[0]?.[1] as Flow);
+    check(entries[0]?.[1] as Flow, sent);
   };
 
 function answer(family: Family, transport: Transport, ttl = 64): Row {
@@ -366,10 +366,7 @@ const lives = FAMILIES.flatMap((f) =>
         verdict: "redirect",
         packet: (pod ? fromPodA(f, NODE, INTERNET, 63) : toPodA(f, INTERNET, POD_A, 63)).tcp(shape),
         fresh: flags === "S",
-        flows: oneFlow((flow) => {
-          const left = (flow.expires - nowTicks()) / TICKS_PER_SECOND;
-          assert.ok(Math.abs(left - seconds) < 2, `lives ${left.toFixed(1)} s more, not ${seconds}`);
-        }),
+        flows: oneFlow((flow, sent) => assertLives(flow, seconds, sent)),
       },
     };
   }),

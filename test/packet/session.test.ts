@@ -10,7 +10,15 @@ import { FlowState, MasqueradeRule } from "../../src/maps/gen/verdict.ts";
 import { ALL_ON, longAgo, nowTicks, TICKS_PER_SECOND } from "../support/datapath.ts";
 import { eth, type Packet } from "../support/packet.ts";
 import { BY_ETH1, ENDPOINT_B, INTERNET, MAC, NODE, POD_B } from "../support/packet-node.ts";
-import { type Bench, type Expectation, type Row, reset, runRows, send } from "../support/packet-rows.ts";
+import {
+  assertLives,
+  type Bench,
+  type Expectation,
+  type Row,
+  reset,
+  runRows,
+  send,
+} from "../support/packet-rows.ts";
 import {
   FAMILIES,
   type Family,
@@ -28,7 +36,7 @@ import {
 
 const NO_PORT = 0;
 /** A time at which a record that is used until then has been refreshed. */
-const soon = (): number => nowTicks() + 300;
+const soon = (): number => nowTicks() + Math.round(50 * TICKS_PER_SECOND);
 let rig: Rig;
 let bench: Bench;
 let stack: Bench;
@@ -59,15 +67,14 @@ function change(b: Bench, fields: Partial<Flow>): void {
 
 const lives =
   (f: Family, t: Transport, state: number) =>
-  (entries: [FlowKey, Flow][]): void => {
+  (entries: [FlowKey, Flow][], sent: number): void => {
     const [key, flow] = entries[0] ?? assert.fail("no record");
     assert.equal(entries.length, 1, "records");
     assert.deepEqual(
       [key.saddr, key.daddr, key.sport, key.dport, key.proto, flow.state, flow.endpoint, flow.xsaddr],
       [INTERNET[f], POD_B[f], 0, 0, t.proto[f], state, ENDPOINT_B, INTERNET[f]],
     );
-    const left = (flow.expires - nowTicks()) / TICKS_PER_SECOND;
-    assert.ok(Math.abs(left - 60) < 2, `lives ${left.toFixed(1)} s more, not 60`);
+    assertLives(flow, 60, sent);
   };
 
 const refused: Expectation = { verdict: "drop", reason: "DROP_NAT_UNSUPP_PROTO", rule: "MASQ_POD" };

@@ -50,3 +50,33 @@ export function orders(count: number): number[][] {
     Array.from({ length: count }, (_, at) => [...order.slice(0, at), count - 1, ...order.slice(at)]),
   );
 }
+
+/** Whether a frame is one of the datagram: its type, identification and destination. */
+export const isOf = (frame: Uint8Array, like: Uint8Array, f: Family): boolean =>
+  (f === 4
+    ? [
+        [12, 14],
+        [18, 20],
+        [30, 34],
+      ]
+    : [
+        [12, 14],
+        [58, 62],
+        [38, 54],
+      ]
+  ).every((at) => Buffer.compare(frame.subarray(...at), like.subarray(...at)) === 0);
+
+/** What waits has a second. */
+const HELD_MS = 900;
+
+/** A failed attempt that the machine has drawn out for longer than a fragment waits says nothing, and is made anew. */
+export async function inTime(attempt: () => void | Promise<void>): Promise<void> {
+  for (let again = 20; ; again--) {
+    const start = performance.now();
+    try {
+      return await attempt();
+    } catch (thrown) {
+      if (again === 0 || performance.now() - start < HELD_MS) throw thrown;
+    }
+  }
+}

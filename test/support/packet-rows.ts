@@ -14,7 +14,14 @@ import {
   MasqueradeRule,
   masqueradeRuleText,
 } from "../../src/maps/gen/verdict.ts";
-import type { HookName, RunOptions, TestDatapath, Verdict } from "./datapath.ts";
+import {
+  type HookName,
+  nowTicks,
+  type RunOptions,
+  type TestDatapath,
+  TICKS_PER_SECOND,
+  type Verdict,
+} from "./datapath.ts";
 import type { Packet } from "./packet.ts";
 import { differences } from "./packet-fields.ts";
 import { type Devices, ENDPOINT_A, ENDPOINT_B } from "./packet-node.ts";
@@ -40,8 +47,8 @@ export interface Expectation {
   /** Whether a new-flow event is told. Default: no. */
   fresh?: boolean;
   event?: Partial<FlowEvent>;
-  /** Records and index entries after the packet. Default: not looked at. */
-  flows?: (entries: [FlowKey, Flow][]) => void;
+  /** Records and index entries after the packet, which was sent at the tick `sent` or later. Default: not looked at. */
+  flows?: (entries: [FlowKey, Flow][], sent: number) => void;
   replies?: (entries: [FlowKey, Reply][]) => void;
 }
 
@@ -83,6 +90,7 @@ function judge(bench: Bench, row: Row): string[] {
   const before = datapath.counter(hook, reason);
   const waited = waiting(bench);
   const bytes = row.packet.bytes();
+  const sent = nowTicks();
   const result = datapath.run(row.hook, bytes, { ifindex: devices[row.device], ...row.options });
   const after = datapath.counter(hook, reason);
   const events = datapath.events();
@@ -111,7 +119,7 @@ function judge(bench: Bench, row: Row): string[] {
     same(`event ${field}`, value, event?.[field as keyof FlowEvent]);
   }
   for (const check of [
-    () => expect.flows?.(datapath.flows.entries()),
+    () => expect.flows?.(datapath.flows.entries(), sent),
     () => expect.replies?.(datapath.replies.entries()),
   ]) {
     try {
@@ -155,6 +163,17 @@ export function reset(bench: Bench): void {
   for (const id of [0, ENDPOINT_A, ENDPOINT_B]) datapath.table(MAPS.owners).zero(id);
   datapath.forget();
   datapath.events();
+}
+
+/**
+ * Asserts that a record lives for so long from its packet on, which was sent at the tick `sent` or later. Jiffies run up to a
+ * second behind our clock, and a record's time is moved once a second.
+ */
+export function assertLives({ expires }: Flow, seconds: number, sent: number): void {
+  const life = seconds * TICKS_PER_SECOND;
+  const [soonest, latest] = [sent - 2 * TICKS_PER_SECOND + life - 3, nowTicks() + life + 1];
+  const text = `lives until tick ${expires}, not from ${soonest} to ${latest}: ${seconds} s`;
+  assert.ok(expires >= soonest && expires <= latest, text);
 }
 
 /** Registers one test per row. `bench` is asked when the test runs; `file` is import.meta.filename. */
