@@ -6,6 +6,7 @@ import type { Held } from "../maps/gen/types.ts";
 import { hookText } from "../maps/gen/verdict.ts";
 import { type FormatOption, type GlobalOptions, withExamples, withFormat } from "./command.ts";
 import { formatSeconds } from "./duration.ts";
+import { type FamilyFilter, isFamilyWanted, withFamilies } from "./family.ts";
 import { printRows } from "./output.ts";
 import type { Column } from "./table.ts";
 import { resolveTarget } from "./target.ts";
@@ -39,7 +40,7 @@ const COLUMNS: Column<FragmentRow>[] = [
 /** `since` of a place that is free, or that somebody is filling or emptying. */
 const NOBODY: readonly number[] = [0, 1];
 
-async function readHeld(options: GlobalOptions): Promise<FragmentRow[]> {
+async function readHeld(options: GlobalOptions & FamilyFilter): Promise<FragmentRow[]> {
   const { pinsOf } = await import("./pins.ts");
   const { openPinned } = await import("../maps/table.ts");
   const { nowTicks, TICK_NS } = await import("../maps/ticks.ts");
@@ -57,16 +58,19 @@ async function readHeld(options: GlobalOptions): Promise<FragmentRow[]> {
     hook: hookText[hook] ?? `hook ${hook}`,
     endpoint,
   });
-  return [...table.entries()].filter(([, { since }]) => !NOBODY.includes(since)).map(([, held]) => row(held));
+  return [...table.entries()]
+    .map(([, held]) => held)
+    .filter(({ since, key }) => !NOBODY.includes(since) && isFamilyWanted(familyOf(key.saddr), options))
+    .map(row);
 }
 
 export function addBpfFrag(group: Command): void {
   const frag = group.command("frag").description("fragments that came before the first of their datagram");
-  withExamples(withFormat(frag.command("list").description("list those that wait for it")), [
+  withExamples(withFamilies(withFormat(frag.command("list").description("list those that wait for it"))), [
     ["hookline bpf frag list", "who sent them, and how long they wait"],
     ["hookline bpf frag list -o json", "for programs"],
   ]).action(async (_: unknown, command: Command) => {
-    const options = command.optsWithGlobals<GlobalOptions & FormatOption>();
+    const options = command.optsWithGlobals<GlobalOptions & FormatOption & FamilyFilter>();
     await printRows(options.output, COLUMNS, await readHeld(options));
   });
 }

@@ -8,6 +8,7 @@ import { MasqueradeRule, masqueradeRuleText } from "../maps/gen/verdict.ts";
 import { askAgent } from "./agent.ts";
 import { prefixArgument } from "./arguments.ts";
 import { type FormatOption, type GlobalOptions, withExamples, withFormat } from "./command.ts";
+import { type FamilyFilter, isFamilyWanted, withFamilies } from "./family.ts";
 import { printRows } from "./output.ts";
 import type { Column } from "./table.ts";
 import { resolveTarget, type Target } from "./target.ts";
@@ -20,10 +21,8 @@ interface Exclusion {
   source: string;
 }
 
-interface Filter {
-  ip?: Prefix;
-  ipv4?: boolean;
-  ipv6?: boolean;
+interface Filter extends FamilyFilter {
+  readonly ip?: Prefix;
 }
 
 const COLUMNS: Column<Exclusion>[] = [{ header: "IP PREFIX/ADDRESS", cell: (e) => e.prefix }];
@@ -34,8 +33,9 @@ const VERBOSE: Column<Exclusion>[] = [
 ];
 
 /** Whether a range is asked for: of that family, and around or inside that address or network. */
-export function isExclusionWanted(prefix: Prefix, { ip, ipv4, ipv6 }: Filter): boolean {
-  if (ipv4 !== ipv6 && prefixFamily(prefix) !== (ipv4 ? 4 : 6)) return false;
+export function isExclusionWanted(prefix: Prefix, filter: Filter): boolean {
+  const { ip } = filter;
+  if (!isFamilyWanted(prefixFamily(prefix), filter)) return false;
   return ip === undefined || prefixContains(prefix, ip) || prefixContains(ip, prefix);
 }
 
@@ -70,16 +70,14 @@ async function readExclusions(target: Target, filter: Filter): Promise<Exclusion
 export function addBpfIpmasq(group: Command): void {
   const ipmasq = group.command("ipmasq").description("destinations that are not masqueraded");
   withExamples(
-    withFormat(ipmasq.command("list").description("list them"))
-      .addOption(
+    withFamilies(
+      withFormat(ipmasq.command("list").description("list them")).addOption(
         new Option("--ip <address|cidr>", "only ranges around it or inside it").argParser(prefixArgument),
-      )
-      .option("-4, --ipv4", "only IPv4")
-      .option("-6, --ipv6", "only IPv6")
-      .option(
-        "-v, --verbose",
-        "native-routing ranges too, and for each its rule and the line that asks for it",
       ),
+    ).option(
+      "-v, --verbose",
+      "native-routing ranges too, and for each its rule and the line that asks for it",
+    ),
     [
       ["hookline bpf ipmasq list", "as cilium bpf ipmasq list prints them"],
       ["hookline bpf ipmasq list -v --ip 10.1.2.3", "what decides about one address, and who asked for it"],

@@ -3,12 +3,14 @@
 // retries list`; and `hookline bpf nat stats`: the remote endpoints towards which the most ports are in use, and those
 // towards which there were none.
 import type { Command } from "commander";
+import { familyOf } from "../base/addr.ts";
 import type { RemoteEndpoint } from "../maps/port-use.ts";
 import type { RetryFamily } from "../maps/retries.ts";
 import { formatEnd } from "../observe/decode.ts";
 import { protocolName } from "../observe/protocol.ts";
 import { type FormatOption, type GlobalOptions, withExamples, withFormat } from "./command.ts";
 import { formatSeconds } from "./duration.ts";
+import { type FamilyFilter, isFamilyWanted, withFamilies } from "./family.ts";
 import { faults } from "./faults.ts";
 import { printRows, renderData, write } from "./output.ts";
 import type { Column } from "./table.ts";
@@ -22,12 +24,17 @@ interface Retries {
   flows: number;
 }
 
-async function listRetries(options: GlobalOptions & FormatOption): Promise<void> {
+/** The histograms that are asked for. */
+function wantedFamilies(all: readonly RetryFamily[], filter: FamilyFilter): RetryFamily[] {
+  return all.filter((family) => isFamilyWanted(family === "ipv4" ? 4 : 6, filter));
+}
+
+async function listRetries(options: GlobalOptions & FormatOption & FamilyFilter): Promise<void> {
   const { pinsOf } = await import("./pins.ts");
   const { openPinned } = await import("../maps/table.ts");
   const { RETRY_FAMILIES, RETRY_MAPS, readRetries } = await import("../maps/retries.ts");
   const root = pinsOf(resolveTarget(options));
-  const rows = RETRY_FAMILIES.flatMap((family): Retries[] => {
+  const rows = wantedFamilies(RETRY_FAMILIES, options).flatMap((family): Retries[] => {
     using table = openPinned(root, RETRY_MAPS[family]);
     return readRetries(table).map((flows, retries) => ({ family, retries, flows }));
   });
@@ -35,12 +42,12 @@ async function listRetries(options: GlobalOptions & FormatOption): Promise<void>
   else await write(rows.map(({ retries, flows }) => `${retries}:\t${flows}\n`).join(""));
 }
 
-async function flushRetries(options: GlobalOptions): Promise<void> {
+async function flushRetries(options: GlobalOptions & FamilyFilter): Promise<void> {
   const { pinsOf } = await import("./pins.ts");
   const { openPinned } = await import("../maps/table.ts");
   const { RETRY_FAMILIES, RETRY_MAPS, clearRetries } = await import("../maps/retries.ts");
   const root = pinsOf(resolveTarget(options));
-  for (const family of RETRY_FAMILIES) {
+  for (const family of wantedFamilies(RETRY_FAMILIES, options)) {
     using table = openPinned(root, RETRY_MAPS[family]);
     clearRetries(table);
   }
@@ -49,24 +56,29 @@ async function flushRetries(options: GlobalOptions): Promise<void> {
 export function addNatRetries(nat: Command): void {
   const retries = nat.command("retries").description("histogram of the ports refused before one was found");
   withExamples(
-    withFormat(
-      retries
-        .command("list")
-        .description("number of refused ports and of new flows, 33 lines for IPv4, then 33 for IPv6"),
+    withFamilies(
+      withFormat(
+        retries
+          .command("list")
+          .description("number of refused ports and of new flows, 33 lines for IPv4, then 33 for IPv6"),
+      ),
     ),
     [
       [
         "hookline bpf nat retries list",
         "as cilium bpf nat retries list prints them; 32 is for more, or none found",
       ],
+      ["hookline bpf nat retries list -6", "those of IPv6"],
       ["hookline bpf nat retries list -o json", "with the family, for programs"],
     ],
   ).action(async (_: unknown, command: Command) =>
-    listRetries(command.optsWithGlobals<GlobalOptions & FormatOption>()),
+    listRetries(command.optsWithGlobals<GlobalOptions & FormatOption & FamilyFilter>()),
   );
-  withExamples(retries.command("flush").description("begin again at 0"), [
+  withExamples(withFamilies(retries.command("flush").description("begin again at 0")), [
     ["hookline bpf nat retries flush", "flows and their ports are not touched"],
-  ]).action(async (_: unknown, command: Command) => flushRetries(command.optsWithGlobals<GlobalOptions>()));
+  ]).action(async (_: unknown, command: Command) =>
+    flushRetries(command.optsWithGlobals<GlobalOptions & FamilyFilter>()),
+  );
 }
 
 /** One remote endpoint as one of the node's addresses reaches it. */
@@ -95,8 +107,12 @@ const STATS: Column<NatStats>[] = [
   },
 ];
 
+interface StatsOptions extends FamilyFilter {
+  readonly top: number;
+}
+
 /** The most ports in use first. */
-async function readStats(root: string, most: number): Promise<NatStats[]> {
+async function readStats(root: string, options: StatsOptions): Promise<NatStats[]> {
   const { openInner, openPinned } = await import("../maps/table.ts");
   const { PortCounts, portRefusals } = await import("../maps/port-use.ts");
   const { countFlows } = await import("../maps/fill.ts");
@@ -115,9 +131,11 @@ async function readStats(root: string, most: number): Promise<NatStats[]> {
   });
   const key = (of: RemoteEndpoint): string => Object.values(name(of)).join(" ");
   const rows = new Map<string, NatStats>();
-  for (const use of counts.top(Number.POSITIVE_INFINITY))
+  const wanted = (of: RemoteEndpoint): boolean => isFamilyWanted(familyOf(of.remote), options);
+  for (const use of counts.top(Number.POSITIVE_INFINITY).filter(wanted))
     rows.set(key(use), { ...name(use), ports: use.held, refused: 0, refusedSecondsAgo: null });
-  for (const of of portRefusals(crowded.entries(), nowTicks(), Number.POSITIVE_INFINITY)) {
+  const refusals = portRefusals(crowded.entries(), nowTicks(), Number.POSITIVE_INFINITY);
+  for (const of of refusals.filter(wanted)) {
     const ports = rows.get(key(of))?.ports ?? 0;
     rows.set(key(of), {
       ...name(of),
@@ -128,7 +146,7 @@ async function readStats(root: string, most: number): Promise<NatStats[]> {
   }
   return [...rows.values()]
     .sort((a, b) => b.ports - a.ports || b.refused - a.refused || (a.remote < b.remote ? -1 : 1))
-    .slice(0, most);
+    .slice(0, options.top);
 }
 
 function count(text: string): number {
@@ -139,18 +157,20 @@ function count(text: string): number {
 
 export function addNatStats(nat: Command): void {
   withExamples(
-    withFormat(
-      nat
-        .command("stats")
-        .description("ports in use towards the busiest remote endpoints, and flows that found none"),
+    withFamilies(
+      withFormat(
+        nat
+          .command("stats")
+          .description("ports in use towards the busiest remote endpoints, and flows that found none"),
+      ),
     ).option("--top <number>", "so many endpoints", count, 32),
     [
       ["hookline bpf nat stats", "who is near the end of the ports; each address of the node has its own"],
       ["hookline bpf nat stats --top 5 -o json", "the first five, for programs"],
     ],
   ).action(async (_: unknown, command: Command) => {
-    const options = command.optsWithGlobals<GlobalOptions & FormatOption & { top: number }>();
+    const options = command.optsWithGlobals<GlobalOptions & FormatOption & StatsOptions>();
     const { pinsOf } = await import("./pins.ts");
-    await printRows(options.output, STATS, await readStats(pinsOf(resolveTarget(options)), options.top));
+    await printRows(options.output, STATS, await readStats(pinsOf(resolveTarget(options)), options));
   });
 }

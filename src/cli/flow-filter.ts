@@ -8,11 +8,12 @@ import { type Prefix, prefixContains } from "../base/prefix.ts";
 import { FlowState } from "../maps/gen/verdict.ts";
 import { PROTOCOL_NUMBERS } from "../observe/protocol.ts";
 import { numberArgument, portArgument, prefixArgument } from "./arguments.ts";
+import { type FamilyFilter, isFamilyWanted, withFamilies } from "./family.ts";
 import { faults } from "./faults.ts";
 import { type FlowRecord, type FlowStateName, stateText } from "./flows.ts";
 
 /** What is asked for; absent: everything. */
-export interface FlowFilter {
+export interface FlowFilter extends FamilyFilter {
   readonly ip?: Prefix;
   readonly fromIp?: Prefix;
   readonly toIp?: Prefix;
@@ -28,8 +29,6 @@ export interface FlowFilter {
   readonly state?: FlowStateName;
   readonly trafficDirection?: "egress" | "ingress";
   readonly rule?: number;
-  readonly ipv4?: boolean;
-  readonly ipv6?: boolean;
 }
 
 function protocolArgument(text: string): number {
@@ -45,7 +44,7 @@ const STATES: FlowStateName[] = ["new", "established", "closing", "reset"];
 export function withFlowFilter(command: Command): Command {
   const prefix = (flags: string, text: string): Option => new Option(flags, text).argParser(prefixArgument);
   const port = (flags: string, text: string): Option => new Option(flags, text).argParser(portArgument);
-  return command
+  const all = command
     .addOption(prefix("--ip <address|cidr>", "only from or to it"))
     .addOption(prefix("--from-ip <address|cidr>", "only opened from it"))
     .addOption(prefix("--to-ip <address|cidr>", "only opened towards it"))
@@ -71,9 +70,10 @@ export function withFlowFilter(command: Command): Command {
         "ingress",
       ]),
     )
-    .addOption(new Option("--rule <n>", "only decided by this rule").argParser(numberArgument("a rule", 255)))
-    .option("-4, --ipv4", "only IPv4")
-    .option("-6, --ipv6", "only IPv6");
+    .addOption(
+      new Option("--rule <n>", "only decided by this rule").argParser(numberArgument("a rule", 255)),
+    );
+  return withFamilies(all);
 }
 
 /** Endpoints of a pod, `name` or `namespace/name`. @throws Fault NO_SUCH */
@@ -94,7 +94,7 @@ type Test = (record: FlowRecord) => boolean;
 function addressTests(filter: FlowFilter): Test[] {
   const { ip, fromIp, toIp, snatIp, ipv4, ipv6 } = filter;
   const tests: Test[] = [];
-  if (ipv4 !== ipv6) tests.push((r) => familyOf(r.saddr) === (ipv4 ? 4 : 6));
+  if (ipv4 !== ipv6) tests.push((r) => isFamilyWanted(familyOf(r.saddr), filter));
   if (ip) tests.push((r) => [r.saddr, r.daddr, r.xsaddr, r.xdaddr].some((a) => prefixContains(ip, a)));
   if (fromIp) tests.push((r) => prefixContains(fromIp, r.saddr));
   if (toIp) tests.push((r) => prefixContains(toIp, r.daddr));

@@ -145,6 +145,8 @@ test("bpf frag list shows what waits for the first fragment of its datagram", as
     hook: "from_net",
     endpoint: 0,
   });
+  assert.deepEqual(JSON.parse(await cli("bpf", "frag", "list", "-4", "-o", "json")), [first]);
+  assert.deepEqual(JSON.parse(await cli("bpf", "frag", "list", "-6", "-o", "json")), [second]);
   for (const place of [3, 200]) held.set(place, empty);
 });
 

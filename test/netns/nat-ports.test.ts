@@ -90,6 +90,8 @@ for (const family of [4, 6] as const) {
     const stats = of(await json<Stats[]>("bpf", "nat", "stats"));
     assert.ok(stats, `${remote} is listed`);
     assert.deepEqual([stats.proto, stats.source], ["UDP", source]);
+    const mine = await json<Stats[]>("bpf", "nat", "stats", `-${family}`);
+    assert.ok(of(mine) && mine.every((row) => row.remote.startsWith("[") === (family === 6)));
     // The pod's first packets may wait for the neighbour; sockets of the node may hold a port of the range.
     assert.ok(stats.ports > PORTS - 10 && stats.ports <= PORTS, `${stats.ports} of ${PORTS} in use`);
     assert.equal(stats.refused, PORTS + TOO_MANY - stats.ports);
@@ -143,10 +145,16 @@ for (const family of [4, 6] as const) {
       lines,
       rows.map((row) => `${row.retries}:\t${row.flows}`),
     );
+    assert.deepEqual(await json("bpf", "nat", "retries", "list", `-${family}`), mine);
   });
 }
 
 test("retries flush begins again at 0", async () => {
+  const counted = async (): Promise<boolean[]> =>
+    (await json<{ flows: number }[]>("bpf", "nat", "retries", "list")).map(({ flows }) => flows > 0);
+  assert.equal(await hookline("bpf", "nat", "retries", "flush", "-6"), "");
+  const still = await counted();
+  assert.deepEqual([still.slice(0, 33).includes(true), still.slice(33).includes(true)], [true, false]);
   assert.equal(await hookline("bpf", "nat", "retries", "flush"), "");
   const lines = (await hookline("bpf", "nat", "retries", "list")).trimEnd().split("\n");
   assert.equal(lines.length, 66);
