@@ -272,7 +272,7 @@ export class Agent {
     const mode = await this.masquerade.prepare({ config, plan, facts, pods: this.pods.engine.list() });
     this.#keepLoaded(mode);
     // Routes after maps: a packet that takes a new route must find the map entries that judge it.
-    this.dataPlane?.apply(plan);
+    this.dataPlane?.apply(plan, config);
     this.network.applyRoutes(plan.routes);
     this.pods.setMtu(plan.mtu);
     this.pods.setRanges(plan.podRanges);

@@ -16,10 +16,12 @@ import { Reconciler, type ReconcileStatus } from "../maps/reconcile.ts";
 import { permitResets } from "../maps/resets.ts";
 import type { MapName, KeyOf as RowKeyOf, ValueOf as RowValueOf, Table, TableOf } from "../maps/table.ts";
 import { prepareBpffs } from "./bpffs.ts";
+
 import { faults } from "./faults.ts";
 import { FlowTable } from "./flow-table.ts";
 import { HeldFragments } from "./held-fragments.ts";
 import type { TableSizes } from "./node-config.ts";
+import type { Config } from "./options.ts";
 import { OwnAddresses } from "./own-addresses.ts";
 import type { AgentPlan } from "./plan.ts";
 import type { MapFill, ReconcilerStatus } from "./status.ts";
@@ -79,6 +81,8 @@ export class DataPlane {
   /** Its size, its growth, its sweeps. */
   readonly flowTable: FlowTable;
   readonly fragments: HeldFragments;
+  /** What packets are treated by; undefined until the first plan. */
+  inForce: { readonly plan: AgentPlan; readonly config: Config } | undefined;
   #loaded: string;
   /** Loads; pinned maps are taken over with their entries. @throws the faults of the loader */
   constructor(options: DataPlaneOptions) {
@@ -140,8 +144,12 @@ export class DataPlane {
     if (failure !== undefined) throw faults.MAP_WRITE({ map: name, error: failure.error });
   }
 
-  /** Makes maps and native devices be as planned. What fails stays pending and is shown by `status`. */
-  apply(plan: AgentPlan): void {
+  /**
+   * Makes maps and native devices be as planned from these options, by which the programs have been loaded. What fails stays
+   * pending and is shown by `status`.
+   */
+  apply(plan: AgentPlan, config: Config): void {
+    this.inForce = { plan, config };
     // Exclusions, identities and ports before devices: a device that masquerades must know what it must not touch.
     this.#keep("nonmasq_cidrs", nonmasqMap(plan.nonmasq), ({ prefix, rule, source }) => [
       prefix,

@@ -80,18 +80,19 @@ function overall(agent: Agent, faults: readonly string[]): Condition {
 const MODE_WORDS = { bpf: "BPF", iptables: "IPTables" } as const;
 
 function masquerading(agent: Agent): MasqueradeReport {
-  const config = agent.config.config;
+  // What the options ask for, but cannot be loaded, is not what packets meet.
+  const { config, plan } = agent.dataPlane?.inForce ?? {};
   const on = (family: 4 | 6): boolean =>
     (config?.[`enable-ipv${family}`] && config[`enable-ipv${family}-masquerade`]) ?? false;
   const cidr = (family: 4 | 6): string => {
     const prefix = config?.[`ipv${family}-native-routing-cidr`];
     if (prefix !== undefined) return formatPrefix(prefix);
     // As Cilium does, the node's own pod range stands where no native-routing CIDR is given.
-    const own = agent.plan?.podRanges.cidrs[family][0];
+    const own = plan?.podRanges.cidrs[family][0];
     return own === undefined ? "" : formatPrefix(own);
   };
   const ipMasqAgent = config?.["enable-ip-masq-agent"] ?? false;
-  const nonmasq = [...(agent.plan?.nonmasq.values() ?? [])];
+  const nonmasq = [...(plan?.nonmasq.values() ?? [])];
   const { document, generation } = agent.ipMasq;
   const protocols = { ipv4: on(4), ipv6: on(6) };
   return {
@@ -100,7 +101,7 @@ function masquerading(agent: Agent): MasqueradeReport {
       protocols,
       mode: agent.masquerade.mode,
       ipMasqAgent,
-      devices: agent.plan?.devices.map((device) => device.name) ?? [],
+      devices: plan?.devices.map((device) => device.name) ?? [],
       exclusions: [cidr(4), cidr(6)],
     }),
     ...protocols,
