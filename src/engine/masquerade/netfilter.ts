@@ -36,7 +36,7 @@ interface PartState {
   errors: number;
   lastWrites: number;
   lastSyncMs: number;
-  /** What is there is as desired, as far as is known. */
+  /** What is there is as the present plan has it, as far as is known. */
   done: boolean;
 }
 
@@ -57,6 +57,8 @@ export class Netfilter {
   #kinds: Xtables[] | undefined;
   #chosen: Xtables | undefined;
   #plan = NOTHING;
+  /** The plan that is being written, or was last: another may be asked for meanwhile. */
+  #writing = NOTHING;
   #planText = "";
   #generation = 0;
   /** Names and contents of sets, and our chains as iptables printed them, as they were when they had been written. */
@@ -96,6 +98,8 @@ export class Netfilter {
     this.#planText = text;
     this.#generation++;
     this.#attempt = 0;
+    // What stood for the plan before stands for this one only when it has been written, be it by a later try.
+    for (const part of PARTS) this.#parts[part].done = false;
     return this.#queue.run(() => this.#sync());
   }
 
@@ -156,6 +160,7 @@ export class Netfilter {
   async #sync(): Promise<void> {
     clearTimeout(this.#timer);
     const plan = this.#plan;
+    this.#writing = plan;
     const rules = async (family: Family): Promise<void> => {
       const part = RULES[family];
       const desired = plan.chains[family].reduce((sum, chain) => sum + chain.rules.length, 0);
@@ -194,7 +199,7 @@ export class Netfilter {
     try {
       state.lastWrites = await write();
       state.failure = undefined;
-      state.done = true;
+      state.done = this.#writing === this.#plan;
     } catch (thrown) {
       state.failure = Fault.from(thrown);
       state.errors++;
