@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Loaded before an agent (node --import), moves its wall clock (CLOCK_REALTIME, as Date tells it) by the milliseconds that
-// CLOCK_FILE holds, whenever the process gets SIGUSR2: what an administrator or NTP does to a whole machine.
-import { readFileSync } from "node:fs";
+// CLOCK_FILE holds, whenever the process gets SIGUSR2: what an administrator or NTP does to a whole machine. That it has
+// moved is told by the file's going: a signal may come later than a request that was sent after it.
+import { readFileSync, rmSync } from "node:fs";
 
 const RealDate = Date;
 let shiftMs = 0;
@@ -17,5 +18,7 @@ globalThis.Date = class extends RealDate {
 } as DateConstructor;
 
 process.on("SIGUSR2", () => {
-  shiftMs = Number(readFileSync(process.env.CLOCK_FILE ?? "", "utf8"));
+  const { CLOCK_FILE = "" } = process.env;
+  shiftMs = Number(readFileSync(CLOCK_FILE, "utf8"));
+  rmSync(CLOCK_FILE);
 });
