@@ -9,7 +9,7 @@ import { MAPS } from "../../src/maps/gen/maps.ts";
 import { DropReason, EventKind, FragmentFate, Hook, SweepMode } from "../../src/maps/gen/verdict.ts";
 import { cablesOf, type OffloadEnd } from "../support/cable.ts";
 import { ALL_ON, type HookName, longAgo, nowTicks, TICKS_PER_SECOND } from "../support/datapath.ts";
-import { cut, type Envelope, inTime, isOf, orders } from "../support/fragments.ts";
+import { cut, type Envelope, inTime, isOf, orders, SOON } from "../support/fragments.ts";
 import { ip } from "../support/netns.ts";
 import { openTranslated } from "../support/opened-flow.ts";
 import { eth, type Packet } from "../support/packet.ts";
@@ -128,21 +128,19 @@ for (const direction of ["out", "back"] as const) {
           const { sends, arrives } = ways(f, t, ++lastId)[direction];
           const waited = order.indexOf(0);
           const got: Uint8Array[] = [];
+          const ofIt = (frame: Uint8Array): boolean => isOf(frame, arrives[0] as Uint8Array, f);
           // Each is sent when the one before has been seen: two processors may take up two frames in any order.
           for (const [i, n] of order.entries()) {
             from.send(sends[n] as Uint8Array);
-            if (i < waited)
-              await waitFor(`${i + 1} to wait`, () => fates().held === i + 1, { intervalMs: 1 });
-            else
-              while (got.length <= i)
-                got.push((await to.receive((frame) => isOf(frame, arrives[0] as Uint8Array, f))).frame);
+            if (i < waited) await waitFor(`${i + 1} to wait`, () => fates().held === i + 1, SOON);
+            else while (got.length <= i) got.push((await to.receive(ofIt, SOON.timeoutMs)).frame);
           }
           assert.deepEqual(differences(arrives[0] as Uint8Array, got[0] as Uint8Array), [], `order ${order}`);
           const text = (frames: readonly Uint8Array[]): string[] =>
             frames.map((one) => Buffer.from(one).toString("hex")).sort();
           assert.deepEqual(text(got), text(arrives), `order ${order}`);
           // A frame arrives before the program that sent it has come to its end.
-          await waitFor("all to be counted", () => fates().released === waited, { intervalMs: 1 });
+          await waitFor("all to be counted", () => fates().released === waited, SOON);
           assert.deepEqual(
             fates(),
             { held: waited, released: waited, ended: 0, waiting: 0 },

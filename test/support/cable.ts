@@ -120,7 +120,10 @@ export class OffloadEnd extends FarEnd {
   }
 
   /** The next frame for which `wanted` holds, and what of it was left to the device. @throws Fault TIMEOUT */
-  async receive(wanted: (frame: Uint8Array) => boolean): Promise<{ frame: Uint8Array; offload: Offload }> {
+  async receive(
+    wanted: (frame: Uint8Array) => boolean,
+    timeoutMs?: number,
+  ): Promise<{ frame: Uint8Array; offload: Offload }> {
     const room = allocate(65_536);
     const view = new DataView(room.buffer);
     const size = await waitFor(
@@ -132,7 +135,7 @@ export class OffloadEnd extends FarEnd {
           if (wanted(room.subarray(OFFLOAD_BYTES, got))) return got;
         }
       },
-      { intervalMs: 2 },
+      { intervalMs: 2, ...(timeoutMs === undefined ? {} : { timeoutMs }) },
     );
     const sums = (view.getUint8(0) & 1) === 1;
     const offload = {

@@ -68,10 +68,12 @@ export const isOf = (frame: Uint8Array, like: Uint8Array, f: Family): boolean =>
 
 /** What waits has a second. */
 const HELD_MS = 900;
+/** For waits of an attempt: behind that it is late. */
+export const SOON = { timeoutMs: HELD_MS, intervalMs: 1 };
 
 /** A failed attempt that the machine has drawn out for longer than a fragment waits says nothing, and is made anew. */
 export async function inTime(attempt: () => void | Promise<void>): Promise<void> {
-  for (let again = 20; ; again--) {
+  for (let again = 5; ; again--) {
     const start = performance.now();
     try {
       return await attempt();
