@@ -5,10 +5,14 @@ import { closeSync, readFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { type MapInfo, MapType, mapInfo } from "./bpf.ts";
 import { BpfCommand } from "./bpf-attr.ts";
+import { isTransient } from "./errno.ts";
 import { addressOf, allocate, bpf, errno, refused } from "./ffi.ts";
 
 /** enum in include/uapi/linux/bpf.h, flags of BPF_MAP_UPDATE_ELEM. */
 export const UpdateFlag = { any: 0, noExist: 1, exist: 2 } as const;
+
+/** How often one batch is asked for before the kernel counts as busy. */
+const BATCH_TRIES = 100;
 
 const PERCPU_TYPES: readonly number[] = [MapType.percpuHash, MapType.percpuArray];
 
@@ -135,7 +139,8 @@ export class BpfMap implements Disposable {
     const attr = allocate(56);
     const view = new DataView(attr.buffer);
     view.setUint32(36, this.fd, true);
-    for (let first = true, end = false; !end; ) {
+    for (let first = true, end = false, busy = 0; !end; ) {
+      const from = position.slice();
       view.setBigUint64(0, first ? 0n : addressOf(position), true);
       view.setBigUint64(8, addressOf(position), true);
       view.setBigUint64(16, addressOf(keys), true);
@@ -150,10 +155,16 @@ export class BpfMap implements Disposable {
           values = allocate(room * this.stride * this.cpus);
           continue;
         }
+        // The kernel was interrupted: again from where this batch began.
+        if (isTransient(name) && busy++ < BATCH_TRIES) {
+          position.set(from);
+          continue;
+        }
         if (name !== "ENOENT") throw this.#refused("map.lookup_batch", name);
         end = true;
       }
       first = false;
+      busy = 0;
       const count = view.getUint32(32, true);
       if (count > 0) yield { keys, values, count };
     }
