@@ -16,7 +16,6 @@ import { Reconciler, type ReconcileStatus } from "../maps/reconcile.ts";
 import { permitResets } from "../maps/resets.ts";
 import type { MapName, KeyOf as RowKeyOf, ValueOf as RowValueOf, Table, TableOf } from "../maps/table.ts";
 import { prepareBpffs } from "./bpffs.ts";
-
 import { faults } from "./faults.ts";
 import { FlowTable } from "./flow-table.ts";
 import { HeldFragments } from "./held-fragments.ts";
